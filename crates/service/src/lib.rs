@@ -1,0 +1,32 @@
+//! The skeleton every service stands on.
+//!
+//! ```text
+//!  signal ──▶ lifecycle ─────────────┬─────────────▶ /health
+//!                                    ▼
+//!  socket ──▶ server ──▶ observe ──▶ admission ──▶ auth ──▶ body ──▶ the service's own handlers
+//!             nodelay    metrics,    429 and 503,  key      bounded
+//!             drain      request id  deadline
+//! ```
+//!
+//! Goals: a refusal is an HTTP status in front of gRPC too, every wait has a bound, a stopping process drains in bounded
+//! time, and each service says these things the same way.
+//!
+//! Non-goals: no knowledge of texts, models or caches; no TLS yet.
+
+pub mod config;
+pub mod edition;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod lifecycle;
+pub mod server;
+
+pub mod observe;
+
+pub mod admission;
+pub mod deadline;
+pub mod refusal;
+
+pub mod auth;
+pub mod body;
+pub mod probes;
