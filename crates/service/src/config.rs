@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
 };
 
 use serde::{Serialize, Serializer};
@@ -82,6 +83,14 @@ impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("***")
     }
+}
+
+/// Writes a duration as a number of seconds, for `serialize_with`.
+///
+/// # Errors
+/// What the serializer says.
+pub fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// A variable of the plan that is not read any more, and what stands in its place.

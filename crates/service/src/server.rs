@@ -24,7 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::{Lifecycle, State};
+use crate::{
+    config::as_seconds,
+    lifecycle::{Lifecycle, State},
+};
 
 /// Pause after a failed accept (out of file descriptors, say), so that the loop does not spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -45,12 +48,15 @@ pub struct ServerLimits {
     pub streams_max: u32,
     /// A client that has not sent a request's headers after this many seconds is disconnected.
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    #[serde(serialize_with = "as_seconds", rename = "header_timeout_seconds")]
     pub header_timeout: Duration,
     /// Seconds to go on serving after a stop was asked for, so that a balancer sees `/health` say 503 first.
     #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
+    #[serde(serialize_with = "as_seconds", rename = "drain_delay_seconds")]
     pub drain_delay: Duration,
     /// Seconds to wait for requests in flight before they are cut.
     #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    #[serde(serialize_with = "as_seconds", rename = "drain_max_seconds")]
     pub drain_max: Duration,
 }
 
@@ -108,6 +114,7 @@ pub async fn serve(
         app,
         graceful: GracefulShutdown::new(),
         first_byte_timeout: limits.header_timeout,
+        draining: CancellationToken::new(),
         cut: CancellationToken::new(),
     };
     let until_drained = async {
@@ -120,7 +127,8 @@ pub async fn serve(
         () = accept_for_ever(&listener, &permits, &connections) => {}
     }
     drop(listener);
-    let Connections { graceful, cut, .. } = connections;
+    let Connections { graceful, draining, cut, .. } = connections;
+    draining.cancel();
     match timeout(limits.drain_max, graceful.shutdown()).await {
         Ok(()) => Drained::Whole,
         Err(_) => {
@@ -155,6 +163,8 @@ struct Connections {
     app: Router,
     graceful: GracefulShutdown,
     first_byte_timeout: Duration,
+    /// Cancelled when the drain begins: ends connections that have not said a word.
+    draining: CancellationToken,
     /// Cancelled when the drain is over: cuts every connection that is left.
     cut: CancellationToken,
 }
@@ -175,17 +185,15 @@ async fn accept_for_ever(listener: &TcpListener, permits: &Arc<Semaphore>, conne
 
 impl Connections {
     fn spawn(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        // Without it Nagle's algorithm and delayed acknowledgements cost an answer of two writes 40 ms.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "nodelay was refused");
-        }
+        send_at_once(&stream);
         let builder = self.builder.clone();
         let service = TowerToHyperService::new(self.app.clone());
         let watcher = self.graceful.watcher();
-        let (cut, first_byte_timeout) = (self.cut.clone(), self.first_byte_timeout);
+        let (draining, cut, first_byte_timeout) =
+            (self.draining.clone(), self.cut.clone(), self.first_byte_timeout);
         tokio::spawn(async move {
             let _permit = permit;
-            if !speaks_in_time(&stream, first_byte_timeout, &cut).await {
+            if !speaks_in_time(&stream, first_byte_timeout, &draining).await {
                 return;
             }
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -201,11 +209,47 @@ impl Connections {
     }
 }
 
+/// Without this, Nagle's algorithm and delayed acknowledgements cost an answer of two writes 40 ms.
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "nodelay was refused");
+    }
+}
+
 /// Waits for the first byte: until then hyper does not know which protocol it is, and has no timer running.
-async fn speaks_in_time(stream: &TcpStream, patience: Duration, cut: &CancellationToken) -> bool {
+async fn speaks_in_time(stream: &TcpStream, patience: Duration, draining: &CancellationToken) -> bool {
     let mut first = [0];
     tokio::select! {
         peeked = timeout(patience, stream.peek(&mut first)) => matches!(peeked, Ok(Ok(1))),
-        () = cut.cancelled() => false,
+        () = draining.cancelled() => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_send_at_once() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(!stream.nodelay().unwrap());
+        send_at_once(&stream);
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err();
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn seconds_are_read_with_fractions_and_refused_below_zero() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert!(seconds("-1").is_err() && seconds("soon").is_err() && seconds("inf").is_err());
     }
 }

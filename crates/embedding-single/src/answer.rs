@@ -1,0 +1,138 @@
+//! The last stage: finish the vectors, write them as JSON, say in headers where they came from and how long it took.
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Response, header},
+};
+use protocol::{
+    embed_json::{Shape, TextsAnswer},
+    error::{ApiError, ErrorCode},
+    inference::PrecisionClass,
+};
+use service::edition::Edition;
+use tokio::time::Instant;
+use vector::Finish;
+
+use crate::{
+    lookup::{CacheUse, Gathered},
+    models::Model,
+};
+
+const CACHE: HeaderName = HeaderName::from_static("x-cache");
+const CACHE_HITS: HeaderName = HeaderName::from_static("x-cache-hits");
+const MODEL_IDENTITY: HeaderName = HeaderName::from_static("x-model-identity");
+const PRECISION: HeaderName = HeaderName::from_static("x-precision");
+const TOTAL_TIME: HeaderName = HeaderName::from_static("x-total-time");
+const CACHE_TIME: HeaderName = HeaderName::from_static("x-cache-time");
+const TOKENIZATION_TIME: HeaderName = HeaderName::from_static("x-tokenization-time");
+const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time");
+const INFERENCE_TIME: HeaderName = HeaderName::from_static("x-inference-time");
+
+/// Every header an answer may carry, for web pages that want to read them.
+pub(crate) const HEADERS: [HeaderName; 9] = [
+    CACHE,
+    CACHE_HITS,
+    MODEL_IDENTITY,
+    PRECISION,
+    TOTAL_TIME,
+    CACHE_TIME,
+    TOKENIZATION_TIME,
+    QUEUE_TIME,
+    INFERENCE_TIME,
+];
+
+/// What an answer is made from.
+#[derive(Debug)]
+pub(crate) struct Rendering {
+    /// The shape to answer in.
+    pub(crate) shape: Shape,
+    /// The model that was asked.
+    pub(crate) model: Arc<Model>,
+    /// The edition in force.
+    pub(crate) edition: Edition,
+    /// Whether the request used the cache.
+    pub(crate) cache: CacheUse,
+    /// How to finish the vectors.
+    pub(crate) finish: Finish,
+    /// The vectors.
+    pub(crate) gathered: Gathered,
+    /// When the request arrived.
+    pub(crate) start: Instant,
+}
+
+/// Writes the answer.
+///
+/// # Errors
+/// [`ErrorCode::Internal`] if it cannot be written.
+pub(crate) fn render(rendering: &Rendering) -> Result<Response<Body>, ApiError> {
+    let gathered = &rendering.gathered;
+    let rows: Vec<_> = gathered.vectors.iter().map(|vector| rendering.finish.apply(&vector.pooled)).collect();
+    let json = match rendering.shape {
+        Shape::Inputs => serde_json::to_vec(&rows),
+        Shape::Texts => serde_json::to_vec(&TextsAnswer {
+            embeddings: &rows,
+            dimension: rendering.finish.dimensions(),
+            model: &rendering.model.id,
+            processing_time_ms: milliseconds(rendering.start.elapsed()),
+            cached_count: gathered.hits,
+            edition: rendering.edition.name(),
+            batch_size: rows.len(),
+        }),
+    };
+    let json = json.map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written");
+        ApiError::new(ErrorCode::Internal, "the answer cannot be written")
+    })?;
+    let mut response = Response::new(Body::from(json));
+    *response.headers_mut() = headers(rendering);
+    Ok(response)
+}
+
+fn headers(rendering: &Rendering) -> HeaderMap {
+    let Gathered { hits, lookup_time, times, .. } = &rendering.gathered;
+    let time = |time: Duration| value(format_args!("{:.3}", milliseconds(time)));
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE, HeaderValue::from_static(cache_word(rendering))),
+        (CACHE_HITS, HeaderValue::from(*hits)),
+        (MODEL_IDENTITY, value(&rendering.model.identity)),
+        (PRECISION, HeaderValue::from_static(precision_name(rendering.model.precision))),
+        (CACHE_TIME, time(*lookup_time)),
+        (TOKENIZATION_TIME, time(times.tokenization)),
+        (QUEUE_TIME, time(times.queue)),
+        (INFERENCE_TIME, time(times.inference)),
+        (TOTAL_TIME, time(rendering.start.elapsed())),
+    ])
+}
+
+fn cache_word(rendering: &Rendering) -> &'static str {
+    let Gathered { hits, vectors, .. } = &rendering.gathered;
+    match (rendering.cache, *hits) {
+        (CacheUse::Bypass, _) => "bypass",
+        (CacheUse::Full, 0) => "miss",
+        (CacheUse::Full, hits) if hits == vectors.len() => "hit",
+        (CacheUse::Full, _) => "partial",
+    }
+}
+
+/// The name of a precision class, as clients read it.
+pub(crate) fn precision_name(class: PrecisionClass) -> &'static str {
+    match class {
+        PrecisionClass::Float32 => "float32",
+        PrecisionClass::Bfloat16 => "bfloat16",
+        PrecisionClass::Float16 => "float16",
+        PrecisionClass::Int8 => "int8",
+        PrecisionClass::Unspecified => "unspecified",
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Digits and hex digits only come here, so the value always fits a header.
+fn value(text: impl Display) -> HeaderValue {
+    HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
+}

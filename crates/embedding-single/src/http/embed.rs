@@ -1,0 +1,132 @@
+//! `POST /embed`, in both shapes: read, check against the model, look up, answer.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Request, Response, header},
+};
+use protocol::{
+    embed_json::{self, EmbedCall, TextLimits},
+    error::{ApiError, ErrorCode},
+};
+use service::refusal::{self, Speaks};
+use tokio::time::Instant;
+use vector::{Finish, Normalization};
+
+use crate::{
+    answer::{self, Rendering},
+    http::Front,
+    lookup::{Asked, CacheUse, Gathered},
+    miss::MissError,
+    models::Model,
+};
+
+/// A body longer than this is parsed where it holds nobody up.
+const BODY_BYTES_INLINE_MAX: usize = 64 * 1024;
+/// Likewise an answer of more texts than this.
+const ANSWER_TEXTS_INLINE_MAX: usize = 32;
+
+/// The handler.
+pub(crate) async fn embed(State(front): State<Arc<Front>>, request: Request<Body>) -> Response<Body> {
+    let start = Instant::now();
+    front.embed(request, start).await.unwrap_or_else(|error| refusal::respond(&error, Speaks::Http))
+}
+
+impl Front {
+    async fn embed(&self, request: Request<Body>, start: Instant) -> Result<Response<Body>, ApiError> {
+        let cache = cache_use(request.headers());
+        let body = self.bodies.read_json(request).await?;
+        let limits = TextLimits {
+            texts_max: self.config.requests.texts_max,
+            text_bytes_max: self.config.requests.text_bytes_max,
+            edition: self.config.edition.name(),
+        };
+        let parse_apart = body.as_ref().len() > BODY_BYTES_INLINE_MAX;
+        // The body is kept to the end: its share of the budget stands for the texts made from it.
+        let (body, call) = apart(parse_apart, move || {
+            let call = embed_json::parse(body.as_ref(), &limits);
+            (body, call)
+        })
+        .await?;
+        let call = call?;
+        let (model, finish, gathered) = self.gather(&call, cache).await?;
+        let rendering = Rendering {
+            shape: call.shape,
+            model,
+            edition: self.config.edition,
+            cache,
+            finish,
+            gathered,
+            start,
+        };
+        let texts = call.texts.len();
+        drop((body, call));
+        apart(texts > ANSWER_TEXTS_INLINE_MAX, move || answer::render(&rendering)).await?
+    }
+
+    /// Looks the texts up, and once more where ml-base turned out to serve another identity by now.
+    async fn gather(
+        &self,
+        call: &EmbedCall,
+        cache: CacheUse,
+    ) -> Result<(Arc<Model>, Finish, Gathered), ApiError> {
+        let (model, finish) = self.resolve(call)?;
+        match self.lookup.vectors(&asked(call, &model, cache)).await {
+            Ok(gathered) => return Ok((model, finish, gathered)),
+            Err(failed) if failed.error != MissError::IdentityMismatch => {
+                return Err(failed.error.to_api(call.shape.list(), failed.index));
+            }
+            Err(_) => self.models.refresh().await,
+        }
+        let (model, finish) = self.resolve(call)?;
+        match self.lookup.vectors(&asked(call, &model, cache)).await {
+            Ok(gathered) => Ok((model, finish, gathered)),
+            Err(failed) => Err(failed.error.to_api(call.shape.list(), failed.index)),
+        }
+    }
+
+    fn resolve(&self, call: &EmbedCall) -> Result<(Arc<Model>, Finish), ApiError> {
+        let model = self.models.served()?.find(call.model.as_deref())?.clone();
+        if let Some(name) = &call.prompt_name {
+            let message = format!("`prompt_name` is `{name}`, model `{}` has no prompts", model.id);
+            return Err(ApiError::new(ErrorCode::Invalid, message).at_field("prompt_name"));
+        }
+        let finish = Finish::new(
+            call.dimensions.or(self.config.dimensions),
+            model.width,
+            &model.trained_dimensions,
+            model.layer_norm_before_cut,
+            if call.normalize { Normalization::Unit } else { Normalization::Raw },
+        )
+        .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))?;
+        Ok((model, finish))
+    }
+}
+
+fn asked<'a>(call: &'a EmbedCall, model: &'a Arc<Model>, cache: CacheUse) -> Asked<'a> {
+    Asked { model, texts: &call.texts, truncation: call.truncation, ttl: call.cache_ttl, cache }
+}
+
+fn cache_use(headers: &HeaderMap) -> CacheUse {
+    let directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let no_cache = directives
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"));
+    if no_cache { CacheUse::Bypass } else { CacheUse::Full }
+}
+
+/// Runs `work`, on a thread of its own where it is `long`: the threads of the runtime serve all requests.
+async fn apart<T: Send + 'static>(
+    long: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    if !long {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a request's work ended without an outcome");
+        ApiError::new(ErrorCode::Internal, "the request's work ended without an outcome")
+    })
+}

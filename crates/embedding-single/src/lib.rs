@@ -1,0 +1,130 @@
+//! Caching proxy: answers embedding requests from its cache, sends what is missing to ml-base.
+//!
+//! ```text
+//!  client ──▶ http ──▶ key ──▶ lookup ──────────────────▶ answer ──▶ client
+//!             limits   256     L1, single-flight     ▲    layer-norm, cut,
+//!             permit   bits        │ miss            │    unit norm, JSON
+//!                                  ▼                 │
+//!                          chunks, retry ──▶ ml-base ┘
+//! ```
+//!
+//! # Goals
+//! - A vector from the cache equals the one that would be computed, bit for bit.
+//! - A text that many ask for at once is computed once; who stops waiting strands nobody.
+//! - What is cached is served also while ml-base is away.
+//! - Every queue, cache, body and wait has a bound, and refuses in one sentence that names it.
+//!
+//! # Non-goals
+//! - Batches for the device: ml-base forms them. Texts are held back only while all calls are taken.
+//! - A cache that outlives the process or is shared: that is the shard's part.
+
+pub mod args;
+pub mod config;
+
+mod http;
+
+mod models;
+
+mod key;
+mod lookup;
+
+mod miss;
+
+mod answer;
+
+mod metrics;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use prometheus_client::registry::Registry;
+use service::{
+    admission::Admission, body::BodyLimits, lifecycle::Lifecycle, observe::Observer, probes::Probes,
+    server::Drained,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    config::Config,
+    http::{Front, Gates},
+    lookup::{Lookup, l1::L1},
+    metrics::Metrics,
+    miss::{Dispatcher, ml_base::MlBase},
+    models::Models,
+};
+
+/// Name of this service.
+pub const SERVICE: &str = "embedding-single";
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A proxy, ready to be served; several may live in one process.
+#[derive(Debug)]
+pub struct Proxy {
+    app: Router,
+    lifecycle: Lifecycle,
+    limits: service::server::ServerLimits,
+    _background: DropGuard,
+}
+
+impl Proxy {
+    /// Builds a proxy and starts asking ml-base what it serves. Needs a runtime.
+    ///
+    /// # Errors
+    /// If ml-base's URL is none that can be connected to.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let lifecycle = Lifecycle::default();
+        let stop = CancellationToken::new();
+        let ml_base = MlBase::new(&config.ml_base_url).context("--ml-base-url cannot be used")?;
+        let models = Models::start(ml_base.clone(), config.dimensions, lifecycle.clone(), stop.clone());
+        let l1 = Arc::new(L1::new(config.cache.entries_max, config.cache.bytes_max));
+        let metrics = Metrics::new();
+        let mut registry = Registry::with_prefix("embedding_single");
+        metrics.register(&mut registry, l1.clone());
+        let observer = Observer::new(&mut registry);
+        let requests = config.requests;
+        let dispatcher = Dispatcher::start(config.misses, requests.requests_max, ml_base, metrics.clone());
+        let gates = Gates {
+            observer,
+            admission: Admission::new(lifecycle.clone(), requests.requests_max, requests.timeout),
+            probes: Probes {
+                service: SERVICE,
+                version: VERSION,
+                instance: config.instance.clone(),
+                lifecycle: lifecycle.clone(),
+                registry: Arc::new(registry),
+            },
+        };
+        let namespace = config.namespace.clone();
+        let lookup = Lookup::new(l1, dispatcher, namespace, &config.cache, &config.misses, metrics);
+        let bodies = BodyLimits::new(requests.body_bytes_max, requests.body_budget_bytes, requests.timeout);
+        let limits = config.server.clone();
+        let app = http::router(Arc::new(Front { config, models, lookup, bodies }), gates);
+        Ok(Self { app, lifecycle, limits, _background: stop.drop_guard() })
+    }
+
+    /// Its state; ready once ml-base has said what it serves.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Serves on `listener` until `shutdown`, then drains.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Drained {
+        service::server::serve(listener, self.app, &self.limits, &self.lifecycle, shutdown).await
+    }
+}
+
+/// Runs a proxy on `listener` until `shutdown`; returns when it has drained.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let ml_base_url = config.ml_base_url.clone();
+    let proxy = Proxy::start(config)?;
+    tracing::info!(address = %listener.local_addr()?, %ml_base_url, "listening");
+    let drained = proxy.serve(listener, shutdown).await;
+    tracing::info!(?drained, "stopped");
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The gRPC client of ml-base, and the check of its answers.
+//!
+//! Invariant: an answer that contradicts itself, or what ml-base said of its model, gives an error and never a vector.
+
+use std::{error::Error, time::Duration};
+
+use axum::http::Uri;
+use protocol::inference::{
+    ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus,
+    PrecisionClass, inference_client::InferenceClient,
+};
+use tokio::time::{Instant, timeout_at};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    lookup::l1::CachedVector,
+    miss::{MissError, StageTimes},
+    models::Model,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const INFO_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A whole answer fits, so that it needs no second round trip to be let through.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// What an answer may hold beside its vectors: for each item, and for the whole.
+const ITEM_SLACK_BYTES: usize = 1024;
+const ANSWER_SLACK_BYTES: usize = 64 * 1024;
+
+/// What became of one item.
+pub(crate) type ItemOutcome = Result<CachedVector, MissError>;
+
+/// A checked answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// One for each item, in their order.
+    pub(crate) items: Vec<ItemOutcome>,
+    /// Time of the slowest item in each stage.
+    pub(crate) times: StageTimes,
+}
+
+/// A client; clones share its connection.
+#[derive(Debug, Clone)]
+pub(crate) struct MlBase(InferenceClient<Channel>);
+
+impl MlBase {
+    /// A client that connects when it is first used. Needs a runtime.
+    ///
+    /// # Errors
+    /// If `url` is none that can be connected to.
+    pub(crate) fn new(url: &Uri) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(url.to_string())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        Ok(Self(InferenceClient::new(endpoint.connect_lazy())))
+    }
+
+    /// What ml-base serves.
+    ///
+    /// # Errors
+    /// The status it refuses with, or that of a failed connection.
+    pub(crate) async fn info(&self) -> Result<InfoResponse, Status> {
+        let mut request = Request::new(InfoRequest {});
+        request.set_timeout(INFO_TIMEOUT);
+        Ok(self.0.clone().info(request).await?.into_inner())
+    }
+
+    /// Computes `items` with `model`. Dropping the future cancels the call.
+    ///
+    /// # Errors
+    /// If the call failed as a whole.
+    pub(crate) async fn embed(
+        &self,
+        model: &Model,
+        items: Vec<EmbedItem>,
+        deadline: Instant,
+    ) -> Result<Answer, MissError> {
+        let count = items.len();
+        let answer_bytes_max =
+            count * (model.width as usize * size_of::<f32>() + ITEM_SLACK_BYTES) + ANSWER_SLACK_BYTES;
+        let mut client = self.0.clone().max_decoding_message_size(answer_bytes_max);
+        let mut request = Request::new(EmbedRequest {
+            model: model.id.clone(),
+            expected_identity: model.identity.clone(),
+            items,
+        });
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let answer = timeout_at(deadline, client.embed(request)).await;
+        match answer {
+            Ok(Ok(response)) => read_answer(response.into_inner(), model, count).inspect_err(|error| {
+                tracing::error!(model = model.id, %error, "an answer of ml-base was thrown away");
+            }),
+            // The client's own timer may be a moment faster than ours, and calls that "cancelled".
+            Ok(Err(_)) if Instant::now() >= deadline => Err(MissError::DeadlineExceeded),
+            Ok(Err(status)) => Err(read_status(&status)),
+            Err(_) => Err(MissError::DeadlineExceeded),
+        }
+    }
+}
+
+fn read_status(status: &Status) -> MissError {
+    tracing::debug!(code = ?status.code(), message = status.message(), "a call to ml-base failed");
+    let unavailable = || MissError::Unavailable("ml-base cannot be reached or is not ready".to_owned());
+    match status.code() {
+        Code::ResourceExhausted => MissError::Overloaded("ml-base has no capacity free".to_owned()),
+        Code::DeadlineExceeded => MissError::DeadlineExceeded,
+        // A model that is gone was replaced, as one of another identity was.
+        Code::FailedPrecondition | Code::NotFound => MissError::IdentityMismatch,
+        // How a connection that breaks shows itself. We never see a call of ours that we cancelled.
+        Code::Unavailable | Code::Unknown | Code::Cancelled => unavailable(),
+        Code::Internal if status.source().is_some() => unavailable(),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss
+        | Code::Unauthenticated => MissError::Wrong(format!("{} ({:?})", status.message(), status.code())),
+    }
+}
+
+/// Checks an answer to `count` items against `model` and takes it apart.
+fn read_answer(response: EmbedResponse, model: &Model, count: usize) -> Result<Answer, MissError> {
+    check_head(&response, model, count)?;
+    let width = model.width as usize;
+    let times = response.times.unwrap_or_default();
+    let computed = response.results.iter().filter(|result| result.status() == ItemStatus::Ok).count();
+    let expected_bytes = computed * width * size_of::<f32>();
+    require(response.vectors.len() == expected_bytes, || {
+        format!("{} bytes of vectors instead of {expected_bytes}", response.vectors.len())
+    })?;
+    let numbers = vector::codec::read_float32(&response.vectors)
+        .map_err(|error| MissError::Wrong(error.to_string()))?;
+    let mut rows = numbers.chunks_exact(width);
+    let items = response.results.iter().map(|result| {
+        if result.status() == ItemStatus::Ok {
+            // There is a row for each: the bytes were counted above.
+            rows.next().map_or(Err(MissError::GivenUp), |row| vector_of(row, result))
+        } else {
+            Err(item_error(result.status(), &result.message))
+        }
+    });
+    Ok(Answer {
+        items: items.collect(),
+        times: StageTimes {
+            tokenization: Duration::from_micros(times.tokenization_us),
+            queue: Duration::from_micros(times.queue_us),
+            inference: Duration::from_micros(times.inference_us),
+        },
+    })
+}
+
+fn check_head(response: &EmbedResponse, model: &Model, count: usize) -> Result<(), MissError> {
+    require(response.identity == model.identity, || {
+        format!("a vector of identity `{}` instead of `{}`", response.identity, model.identity)
+    })?;
+    require(response.results.len() == count, || {
+        format!("{} results for {count} items", response.results.len())
+    })?;
+    require(response.width == model.width, || {
+        format!("width {} instead of {}", response.width, model.width)
+    })?;
+    require(response.element_type() == ElementType::Float32, || {
+        format!("numbers of {}", response.element_type().as_str_name())
+    })?;
+    require(response.precision_class() == model.precision, || {
+        format!("precision {}", response.precision_class().as_str_name())
+    })
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), MissError> {
+    if holds { Ok(()) } else { Err(MissError::Wrong(otherwise())) }
+}
+
+fn vector_of(row: &[f32], result: &ItemResult) -> ItemOutcome {
+    if !row.iter().all(|number| number.is_finite()) {
+        return Err(MissError::NotFinite);
+    }
+    Ok(CachedVector {
+        pooled: row.into(),
+        tokens: result.tokens,
+        truncated: result.truncated,
+        class: PrecisionClass::Float32,
+    })
+}
+
+fn item_error(status: ItemStatus, message: &str) -> MissError {
+    match status {
+        ItemStatus::Invalid => MissError::NotAText(message.to_owned()),
+        ItemStatus::TooLong => MissError::TooLong(message.to_owned()),
+        ItemStatus::NotFinite => MissError::NotFinite,
+        ItemStatus::DeadlineExceeded => MissError::DeadlineExceeded,
+        ItemStatus::Internal => MissError::Worker(message.to_owned()),
+        ItemStatus::Ok | ItemStatus::Unspecified => {
+            MissError::Wrong(format!("an item of status {}", status.as_str_name()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn model() -> Model {
+        Model {
+            id: "model".to_owned(),
+            alias: String::new(),
+            identity: "ab".repeat(32),
+            width: 2,
+            trained_dimensions: vec![2],
+            tokens_max: 8,
+            precision: PrecisionClass::Float32,
+            pooling: "mean".to_owned(),
+            layer_norm_before_cut: false,
+            items_max: 8,
+        }
+    }
+
+    fn result(status: ItemStatus) -> ItemResult {
+        ItemResult { status: status.into(), message: "why".to_owned(), tokens: 3, truncated: false }
+    }
+
+    fn response(results: Vec<ItemResult>, numbers: &[f32]) -> EmbedResponse {
+        let mut vectors = Vec::new();
+        vector::codec::extend_float32(&mut vectors, numbers);
+        EmbedResponse {
+            width: 2,
+            element_type: ElementType::Float32.into(),
+            vectors: vectors.into(),
+            results,
+            identity: "ab".repeat(32),
+            precision_class: PrecisionClass::Float32.into(),
+            times: None,
+        }
+    }
+
+    #[test]
+    fn vectors_go_to_the_items_that_have_one() {
+        let results = [ItemStatus::Ok, ItemStatus::TooLong, ItemStatus::Ok].map(result).to_vec();
+        let answer = read_answer(response(results, &[1.0, 2.0, 3.0, 4.0]), &model(), 3).unwrap();
+        assert_eq!(*answer.items[0].as_ref().unwrap().pooled, [1.0, 2.0]);
+        assert_eq!(answer.items[1], Err(MissError::TooLong("why".to_owned())));
+        assert_eq!(*answer.items[2].as_ref().unwrap().pooled, [3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_vector_that_is_not_finite_fails_alone() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let results = [ItemStatus::Ok, ItemStatus::Ok].map(result).to_vec();
+            let answer = read_answer(response(results, &[1.0, bad, 3.0, 4.0]), &model(), 2).unwrap();
+            assert_eq!(answer.items[0], Err(MissError::NotFinite));
+            assert!(answer.items[1].is_ok());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_true_gives_no_vector() {
+        let good = || response(vec![result(ItemStatus::Ok)], &[1.0, 2.0]);
+        assert!(read_answer(good(), &model(), 1).is_ok());
+        let lies = [
+            EmbedResponse { identity: "cd".repeat(32), ..good() },
+            EmbedResponse { width: 4, ..good() },
+            EmbedResponse { element_type: ElementType::Float16.into(), ..good() },
+            EmbedResponse { precision_class: PrecisionClass::Int8.into(), ..good() },
+            EmbedResponse { results: Vec::new(), ..good() },
+            EmbedResponse { results: [ItemStatus::Ok, ItemStatus::Ok].map(result).to_vec(), ..good() },
+            EmbedResponse { vectors: Bytes::from_static(&[0; 4]), ..good() },
+            EmbedResponse { vectors: Bytes::from_static(&[0; 9]), ..good() },
+        ];
+        for lie in lies {
+            assert!(matches!(read_answer(lie.clone(), &model(), 1), Err(MissError::Wrong(_))), "{lie:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_status_of_an_item_is_wrong_for_it_alone() {
+        let unknown = ItemResult { status: 99, ..result(ItemStatus::Ok) };
+        let answer = read_answer(response(vec![unknown, result(ItemStatus::Ok)], &[1.0, 2.0]), &model(), 2);
+        let items = answer.unwrap().items;
+        assert!(matches!(items[0], Err(MissError::Wrong(_))) && items[1].is_ok());
+    }
+
+    #[test]
+    fn statuses_are_read_as_what_they_mean_for_a_retry() {
+        let read = |code| read_status(&Status::new(code, "message"));
+        for code in [Code::Unavailable, Code::ResourceExhausted, Code::Unknown, Code::Cancelled] {
+            assert!(read(code).is_retryable(), "{code:?}");
+        }
+        for code in [Code::InvalidArgument, Code::Internal, Code::DeadlineExceeded, Code::FailedPrecondition]
+        {
+            assert!(!read(code).is_retryable(), "{code:?}");
+        }
+        assert_eq!(read(Code::FailedPrecondition), MissError::IdentityMismatch);
+    }
+}

@@ -1,0 +1,238 @@
+//! A false ml-base: vectors from a hash of the text, and every way to misbehave.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::Router;
+use protocol::inference::{
+    ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus,
+    ModelInfo, PrecisionClass, StageTimes, Truncation,
+    embed_item::Input,
+    inference_server::{Inference, InferenceServer},
+};
+use service::{
+    lifecycle::Lifecycle,
+    server::{Drained, ServerLimits},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Request, Response, Status};
+
+pub(crate) const WIDTH: u32 = 4;
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Honest,
+    /// Refuses every call.
+    Refuse(Code),
+    /// Refuses one call, then is honest.
+    RefuseOnce(Code),
+    /// Says a width that is not its model's, with as many bytes.
+    LieWidth,
+    /// Answers for another identity.
+    LieIdentity,
+    /// Leaves the last vector out.
+    LieBytes,
+}
+
+/// Its inner life, shared with the test.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) mode: Mutex<Mode>,
+    identity: Mutex<String>,
+    calls: watch::Sender<Vec<Vec<String>>>,
+    open: watch::Sender<bool>,
+    cancelled: watch::Sender<usize>,
+    flaked: Mutex<HashSet<String>>,
+}
+
+#[derive(Debug, Clone)]
+struct Service(Arc<State>);
+
+pub(crate) struct Fake {
+    pub(crate) state: Arc<State>,
+    pub(crate) address: SocketAddr,
+    stop: DropGuard,
+    served: JoinHandle<Drained>,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let state = Arc::new(State {
+            mode: Mutex::new(Mode::Honest),
+            identity: Mutex::new("aa".repeat(32)),
+            calls: watch::Sender::default(),
+            open: watch::Sender::new(true),
+            cancelled: watch::Sender::default(),
+            flaked: Mutex::default(),
+        });
+        let service = InferenceServer::new(Service(state.clone()));
+        let app = Router::new().route_service("/sutra.inference.v1.Inference/{*rest}", service);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let served = tokio::spawn(async move {
+            let limits = ServerLimits { drain_max: Duration::ZERO, ..ServerLimits::default() };
+            service::server::serve(listener, app, &limits, &Lifecycle::default(), stopped).await
+        });
+        Self { state, address, stop: stop.drop_guard(), served }
+    }
+
+    /// Goes away: every connection is cut, the port is closed.
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.served.await.unwrap();
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.state.mode.lock().unwrap() = mode;
+    }
+
+    pub(crate) fn set_identity(&self, digits: &str) {
+        *self.state.identity.lock().unwrap() = digits.repeat(32);
+    }
+
+    /// Calls wait until [`Self::release`].
+    pub(crate) fn hold(&self) {
+        self.state.open.send_replace(false);
+    }
+
+    pub(crate) fn release(&self) {
+        self.state.open.send_replace(true);
+    }
+
+    /// The texts of each call so far.
+    pub(crate) fn calls(&self) -> Vec<Vec<String>> {
+        self.state.calls.borrow().clone()
+    }
+
+    /// All texts it was ever asked to compute.
+    pub(crate) fn texts(&self) -> Vec<String> {
+        self.calls().concat()
+    }
+
+    /// Waits until this many calls have come.
+    pub(crate) async fn called(&self, count: usize) {
+        self.state.calls.subscribe().wait_for(|calls| calls.len() >= count).await.unwrap();
+    }
+
+    /// Waits until this many calls were cancelled while they were held.
+    pub(crate) async fn cancelled(&self, count: usize) {
+        self.state.cancelled.subscribe().wait_for(|cancelled| *cancelled >= count).await.unwrap();
+    }
+}
+
+/// Tells when a held call is dropped.
+struct Held<'a>(&'a State, bool);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.cancelled.send_modify(|cancelled| *cancelled += 1);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Inference for Service {
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
+        let EmbedRequest { expected_identity, items, .. } = request.into_inner();
+        let state = &*self.0;
+        state
+            .calls
+            .send_modify(|calls| calls.push(items.iter().map(|item| text_of(item).to_owned()).collect()));
+        let mut held = Held(state, false);
+        state.open.subscribe().wait_for(|open| *open).await.unwrap();
+        held.1 = true;
+        let identity = state.identity.lock().unwrap().clone();
+        if expected_identity != identity {
+            return Err(Status::failed_precondition("another identity"));
+        }
+        let mode = *state.mode.lock().unwrap();
+        match mode {
+            Mode::Refuse(code) => return Err(Status::new(code, "refused")),
+            Mode::RefuseOnce(code) => {
+                *state.mode.lock().unwrap() = Mode::Honest;
+                return Err(Status::new(code, "refused once"));
+            }
+            Mode::Honest | Mode::LieWidth | Mode::LieIdentity | Mode::LieBytes => {}
+        }
+        Ok(Response::new(state.answer(&items, identity, mode)))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        let model = ModelInfo {
+            id: "fake/model".into(),
+            alias: "fake".into(),
+            identity: self.0.identity.lock().unwrap().clone(),
+            width: WIDTH,
+            trained_dimensions: vec![4, 2],
+            tokens_max: 8,
+            precision_class: PrecisionClass::Float32.into(),
+            pooling: "mean".into(),
+            layer_norm_before_cut: true,
+        };
+        Ok(Response::new(InfoResponse { models: vec![model], ..InfoResponse::default() }))
+    }
+}
+
+impl State {
+    fn answer(&self, items: &[EmbedItem], identity: String, mode: Mode) -> EmbedResponse {
+        let width = if mode == Mode::LieWidth { WIDTH - 1 } else { WIDTH };
+        let mut vectors = Vec::new();
+        let results: Vec<_> = items.iter().map(|item| self.result(item, width, &mut vectors)).collect();
+        if mode == Mode::LieBytes {
+            vectors.truncate(vectors.len() - 4 * WIDTH as usize);
+        }
+        EmbedResponse {
+            width,
+            element_type: ElementType::Float32.into(),
+            vectors: vectors.into(),
+            results,
+            identity: if mode == Mode::LieIdentity { "ee".repeat(32) } else { identity },
+            precision_class: PrecisionClass::Float32.into(),
+            times: Some(StageTimes { tokenization_us: 11, queue_us: 22, inference_us: 3_300 }),
+        }
+    }
+
+    fn result(&self, item: &EmbedItem, width: u32, vectors: &mut Vec<u8>) -> ItemResult {
+        let text = text_of(item);
+        let status = if text.starts_with("long") && item.truncation() == Truncation::None {
+            ItemStatus::TooLong
+        } else if text.starts_with("flaky") && self.flaked.lock().unwrap().insert(text.to_owned()) {
+            ItemStatus::Internal
+        } else {
+            ItemStatus::Ok
+        };
+        if status == ItemStatus::Ok {
+            let row = vector(text, width);
+            row.iter().for_each(|number| vectors.extend_from_slice(&number.to_le_bytes()));
+        }
+        let message = if status == ItemStatus::Ok { "" } else { "it has 9 tokens, the limit is 8" };
+        ItemResult { status: status.into(), message: message.into(), tokens: 3, truncated: false }
+    }
+}
+
+fn text_of(item: &EmbedItem) -> &str {
+    match item.input.as_ref().unwrap() {
+        Input::Text(text) => text,
+        Input::TokenIds(_) => panic!("the proxy never sends tokens"),
+    }
+}
+
+/// The vector of a text; NaN for one that begins so.
+pub(crate) fn vector(text: &str, width: u32) -> Vec<f32> {
+    let hash = blake3::hash(text.as_bytes());
+    let numbers = hash.as_bytes()[..width as usize].iter().map(|byte| (f32::from(*byte) + 1.0).ln());
+    let mut row: Vec<f32> = numbers.collect();
+    if text.starts_with("nan") {
+        row[1] = f32::NAN;
+    }
+    row
+}

@@ -1,0 +1,122 @@
+//! The engine: a loaded model and the threads it runs on.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use crate::batch::RaggedBatch;
+use crate::config::BertConfig;
+use crate::error::{EmbedError, LoadError};
+use crate::model::BertEncoder;
+use crate::pooling::{PooledVectors, Pooling};
+use crate::threads::Workers;
+use crate::weights::Weights;
+
+/// Tokens of one pass through the encoder. Its intermediate states should stay in a core's own cache, and it should be
+/// large enough that reading the weights once per pass is cheap beside it.
+const PASS_TOKENS: usize = 512;
+
+/// What the caller decides about an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineConfig {
+    /// How a text's vector is made from its tokens.
+    pub pooling: Pooling,
+    /// Most tokens of one text. Where the model has fewer positions, those are the limit.
+    pub tokens_max: usize,
+    /// Threads that compute. They sleep while there is no batch.
+    pub threads: NonZeroUsize,
+}
+
+/// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
+pub struct Engine {
+    encoder: BertEncoder,
+    pooling: Pooling,
+    tokens_max: usize,
+    vocabulary: usize,
+    workers: Workers,
+}
+
+impl Engine {
+    /// Loads `config.json` and `model.safetensors` from `model_dir` and starts the engine's threads.
+    ///
+    /// Turns off gemm's own threading for the whole process: the engine's threads take its place.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file and what of it is missing, damaged or not supported.
+    pub fn load(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
+        let bert = BertConfig::read(&model_dir.join("config.json"))?;
+        let weights = Weights::open(&model_dir.join("model.safetensors"))?;
+        Ok(Self {
+            encoder: BertEncoder::load(&bert, &weights)?,
+            pooling: config.pooling,
+            tokens_max: config.tokens_max.min(bert.positions),
+            vocabulary: bert.vocabulary,
+            workers: Workers::start(config.threads).map_err(LoadError::Threads)?,
+        })
+    }
+
+    /// Values per vector.
+    pub fn width(&self) -> usize {
+        self.encoder.width()
+    }
+
+    /// Most tokens of one text: the lower of the configured limit and the model's positions.
+    pub fn tokens_max(&self) -> usize {
+        self.tokens_max
+    }
+
+    /// Number of token ids the model knows; ids start at 0.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Computes one vector per text, in the order of the batch. Blocks until all are there.
+    ///
+    /// # Errors
+    /// [`EmbedError::TokenOutOfVocabulary`] and [`EmbedError::TooLong`] before anything is computed;
+    /// [`EmbedError::Device`] and [`EmbedError::Panicked`] fail this batch only.
+    pub fn embed(&self, batch: &RaggedBatch) -> Result<PooledVectors, EmbedError> {
+        self.check(batch)?;
+        let parts = batch.split(self.parts(batch.tokens()));
+        let vectors = self.workers.run(parts, |part| self.pass(&part))?;
+        Ok(PooledVectors::new(self.width(), vectors.concat()))
+    }
+
+    /// As many parts as fill passes of [`PASS_TOKENS`], and the same number for every thread.
+    fn parts(&self, tokens: usize) -> NonZeroUsize {
+        let passes = tokens.div_ceil(PASS_TOKENS).next_multiple_of(self.workers.threads());
+        NonZeroUsize::new(passes).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// One part through the whole encoder, on one thread: `(texts, width)`.
+    fn pass(&self, part: &RaggedBatch) -> Result<Vec<f32>, EmbedError> {
+        let hidden = self.encoder.forward(part)?;
+        let mut vectors = Vec::with_capacity(part.texts() * self.width());
+        crate::model::read(&hidden, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
+        Ok(vectors)
+    }
+
+    fn check(&self, batch: &RaggedBatch) -> Result<(), EmbedError> {
+        let (tokens, tokens_max) = (batch.longest(), self.tokens_max);
+        if tokens > tokens_max {
+            return Err(EmbedError::TooLong { tokens, tokens_max });
+        }
+        let vocabulary = self.vocabulary;
+        match batch.ids().iter().find(|&&id| id as usize >= vocabulary) {
+            Some(&id) => Err(EmbedError::TokenOutOfVocabulary { id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("width", &self.width())
+            .field("pooling", &self.pooling)
+            .field("tokens_max", &self.tokens_max)
+            .field("vocabulary", &self.vocabulary)
+            .field("threads", &self.workers.threads())
+            .finish_non_exhaustive()
+    }
+}

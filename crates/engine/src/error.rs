@@ -1,0 +1,171 @@
+//! What can go wrong, by name: in a batch, at load, in a pass.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A batch that cannot be formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BatchError {
+    /// A text of no tokens has nothing to pool over.
+    #[error("a text has no token ids, at least one is needed")]
+    NoTokens,
+    /// A batch of no texts.
+    #[error("a batch has no texts, at least one is needed")]
+    NoTexts,
+}
+
+/// A model directory that cannot be served.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The directory lacks a file the model needs.
+    #[error("model file {file} is missing")]
+    MissingFile {
+        /// Path that was looked for.
+        file: PathBuf,
+    },
+    /// A file is there and cannot be read.
+    #[error("model file {file} cannot be read")]
+    Read {
+        /// Path that was read.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// config.json is not JSON, or a field is missing or of the wrong type.
+    #[error("model file {file} is not a usable configuration")]
+    Config {
+        /// Path of config.json.
+        file: PathBuf,
+        /// Field, line and column.
+        source: serde_json::Error,
+    },
+    /// A field of config.json has a value no encoder can have.
+    #[error("{field} in {file} is {found}, wanted {wanted}")]
+    InvalidConfig {
+        /// Path of config.json.
+        file: PathBuf,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// The rule it breaks.
+        wanted: String,
+    },
+    /// The encoder in this crate does not compute this kind of model.
+    #[error("architecture {found:?} is not supported, supported: {supported:?}")]
+    UnsupportedArchitecture {
+        /// `model_type` or `architectures` of config.json.
+        found: String,
+        /// Architectures this build computes.
+        supported: &'static [&'static str],
+    },
+    /// Only absolute (learned) positions are computed.
+    #[error("position_embedding_type {found:?} is not supported, supported: \"absolute\"")]
+    UnsupportedPositions {
+        /// `position_embedding_type` of config.json.
+        found: String,
+    },
+    /// Only the exact (erf) GELU is computed.
+    #[error("hidden_act {found:?} is not supported, supported: \"gelu\"")]
+    UnsupportedActivation {
+        /// `hidden_act` of config.json.
+        found: String,
+    },
+    /// The weights file is shorter than its own header says.
+    #[error("model file {file} is truncated: found {found_bytes} bytes, wanted {wanted_bytes}")]
+    Truncated {
+        /// Path of the weights.
+        file: PathBuf,
+        /// Size on disk.
+        found_bytes: u64,
+        /// Size the header asks for.
+        wanted_bytes: u64,
+    },
+    /// The header of the weights file is damaged.
+    #[error("model file {file} has no usable safetensors header: {reason}")]
+    Header {
+        /// Path of the weights.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A weight the architecture needs is not in the file.
+    #[error("tensor {name} is missing in {file}")]
+    MissingTensor {
+        /// Path of the weights.
+        file: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A weight does not have the shape config.json implies.
+    #[error("tensor {name} in {file} has shape {found:?}, wanted {wanted:?}")]
+    WrongShape {
+        /// Path of the weights.
+        file: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape that config.json implies.
+        wanted: Vec<usize>,
+    },
+    /// A weight is stored in a type that is no float.
+    #[error("tensor {name} in {file} is stored as {found}, wanted F32, F16 or BF16")]
+    WrongType {
+        /// Path of the weights.
+        file: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Type in the file.
+        found: String,
+    },
+    /// The worker threads cannot be started.
+    #[error("engine threads cannot be started")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+    /// The device failed while weights were brought to it.
+    #[error("device failed while loading the model")]
+    Device(#[from] candle_core::Error),
+}
+
+impl LoadError {
+    /// The error of a file that could not be opened or read.
+    pub(crate) fn reading(file: &Path, source: std::io::Error) -> Self {
+        let file = file.to_owned();
+        if source.kind() == std::io::ErrorKind::NotFound {
+            Self::MissingFile { file }
+        } else {
+            Self::Read { file, source }
+        }
+    }
+}
+
+/// A batch that cannot be embedded.
+#[derive(Debug, Error)]
+pub enum EmbedError {
+    /// A token id the model has no row for.
+    #[error("token id {id} is outside the vocabulary of {vocabulary} tokens")]
+    TokenOutOfVocabulary {
+        /// The id.
+        id: u32,
+        /// Number of ids the model knows; ids start at 0.
+        vocabulary: usize,
+    },
+    /// A text with more tokens than the model or the configuration takes.
+    #[error("a text has {tokens} tokens, tokens_max is {tokens_max}")]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Most tokens of one text.
+        tokens_max: usize,
+    },
+    /// The device failed. The batch is lost, the engine stays usable.
+    #[error("device failed while embedding")]
+    Device(#[from] candle_core::Error),
+    /// A worker thread panicked. The batch is lost, the engine stays usable.
+    #[error("an engine thread panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+}

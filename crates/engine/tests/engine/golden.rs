@@ -1,0 +1,129 @@
+//! The real model against the committed vectors of sentence-transformers (`tests/golden/README.md`).
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use engine::{Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
+use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::model_dir::model_dir;
+
+/// Largest |Δ| of a component of a unit-norm vector.
+const TOLERANCE: f32 = 1e-5;
+/// `max_seq_length` of the model's sentence_bert_config.json.
+const TOKENS_MAX: usize = 256;
+
+struct Golden {
+    engine: Engine,
+    texts: Vec<TokenIds>,
+    vectors: Vec<Vec<f32>>,
+}
+
+impl Golden {
+    fn load(test: &str) -> Option<Self> {
+        let dir = model_dir(test)?;
+        let config = EngineConfig {
+            pooling: Pooling::Mean,
+            tokens_max: TOKENS_MAX,
+            threads: NonZeroUsize::new(2).unwrap(),
+        };
+        let engine = Engine::load(&dir, &config).unwrap();
+        let vectors = read_vectors(engine.width());
+        Some(Self { engine, texts: tokenize(&dir), vectors })
+    }
+
+    /// Unit-norm vectors of the texts with these indices, as one batch.
+    fn embed(&self, indices: &[usize]) -> Vec<Vec<f32>> {
+        let batch = RaggedBatch::new(indices.iter().map(|&index| &self.texts[index])).unwrap();
+        self.engine.embed(&batch).unwrap().rows().map(unit_norm).collect()
+    }
+
+    fn assert_matches(&self, indices: &[usize]) {
+        for (&index, vector) in indices.iter().zip(self.embed(indices)) {
+            let delta = largest_delta(&vector, &self.vectors[index]);
+            assert!(delta <= TOLERANCE, "text {index} is {delta:e} off in {} texts", indices.len());
+        }
+    }
+}
+
+fn golden(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
+}
+
+fn read_vectors(width: usize) -> Vec<Vec<f32>> {
+    let bytes = std::fs::read(golden("vectors.f32")).unwrap();
+    let values: Vec<_> =
+        bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
+    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
+}
+
+/// tokenizer.json ships with truncation and padding of its own, which are not what the model was trained with.
+fn tokenize(model_dir: &Path) -> Vec<TokenIds> {
+    let mut tokenizer = Tokenizer::from_file(model_dir.join("tokenizer.json")).unwrap();
+    let truncation = TruncationParams { max_length: TOKENS_MAX, ..TruncationParams::default() };
+    tokenizer.with_padding(None).with_truncation(Some(truncation)).unwrap();
+    std::fs::read_to_string(golden("texts.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| {
+            let text: String = serde_json::from_str(line).unwrap();
+            TokenIds::new(tokenizer.encode(text, true).unwrap().get_ids().to_vec()).unwrap()
+        })
+        .collect()
+}
+
+fn unit_norm(vector: &[f32]) -> Vec<f32> {
+    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    vector.iter().map(|value| value / norm).collect()
+}
+
+fn largest_delta(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |max, delta| if delta <= max { max } else { delta })
+}
+
+#[test]
+fn goldens_cover_short_long_and_truncated_texts() {
+    let Some(golden) = Golden::load("goldens_cover_short_long_and_truncated_texts") else { return };
+    assert_eq!(golden.texts.len(), golden.vectors.len());
+    assert!(golden.texts.len() >= 72);
+    assert!(golden.texts.iter().any(|text| text.len() == 2), "an empty text");
+    assert!(
+        golden.texts.iter().filter(|text| text.len() == TOKENS_MAX).count() >= 5,
+        "texts cut at the limit"
+    );
+}
+
+#[test]
+fn goldens_match_alone() {
+    let Some(golden) = Golden::load("goldens_match_alone") else { return };
+    for index in 0..golden.texts.len() {
+        golden.assert_matches(&[index]);
+    }
+}
+
+#[test]
+fn goldens_match_in_one_batch() {
+    let Some(golden) = Golden::load("goldens_match_in_one_batch") else { return };
+    golden.assert_matches(&(0..golden.texts.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn goldens_match_in_another_order() {
+    let Some(golden) = Golden::load("goldens_match_in_another_order") else { return };
+    let texts = golden.texts.len();
+    // 7 and the number of texts have no common divisor, so that each comes up once.
+    assert!(!texts.is_multiple_of(7));
+    golden.assert_matches(&(0..texts).map(|index| index * 7 % texts).collect::<Vec<_>>());
+}
+
+/// Tighter than the golden tolerance: only the order of additions within a matrix product may differ.
+#[test]
+fn a_vector_does_not_depend_on_its_batch() {
+    let Some(golden) = Golden::load("a_vector_does_not_depend_on_its_batch") else { return };
+    let together = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
+    for (index, vector) in together.iter().enumerate() {
+        let delta = largest_delta(vector, &golden.embed(&[index])[0]);
+        assert!(delta <= 1e-6, "text {index} is {delta:e} off");
+    }
+}

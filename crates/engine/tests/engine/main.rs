@@ -1,0 +1,11 @@
+//! The engine against what it must equal: sentence-transformers' vectors, candle-transformers' BertModel, and itself in
+//! another batch. Then what it must refuse.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's own functions fails the test")]
+
+mod model_dir;
+mod random_bert;
+
+mod golden;
+mod oracle;
+mod refusals;

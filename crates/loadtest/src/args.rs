@@ -1,0 +1,198 @@
+//! The command line, and what it means once it is checked.
+
+use std::{fmt, fs, net::IpAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Context, ensure};
+use clap::{Parser, ValueEnum};
+use hyper::{Uri, header::HeaderValue};
+
+use crate::{client::Target, report::Form, run::Config, workload::Choice};
+
+const AFTER_HELP: &str = "\
+A closed loop: each client has its own keep-alive connection and sends its next request when it has the answer to the \
+last; after an error it waits 0.1 s. The client takes its share of the same machine, so the server alone would be \
+somewhat faster.
+
+Exit codes: 0 no error, 1 some requests failed, 2 the run could not start, 130 interrupted.";
+
+/// Puts load on a running embedding server and reports latencies and texts a second.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// One text a line; empty lines, lines that are not UTF-8 and repeated lines are left out
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Where the server listens
+    #[arg(long, default_value = "http://127.0.0.1:8888")]
+    url: String,
+    /// Let `--url` point at another machine
+    #[arg(long)]
+    allow_remote: bool,
+    /// Bearer key of the server; `@FILE` reads it from a file, which keeps it out of the list of processes
+    #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY|@FILE")]
+    api_key: Option<Secret>,
+    /// Clients at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    clients: u16,
+    /// How long to measure
+    #[arg(long, default_value = "60", value_parser = parse_seconds)]
+    seconds: Duration,
+    /// Load before the measurement that is not counted
+    #[arg(long, default_value = "3", value_parser = parse_seconds)]
+    warm_up_seconds: Duration,
+    /// When a request counts as failed, with this as its latency
+    #[arg(long, default_value = "30", value_parser = parse_seconds)]
+    timeout_seconds: Duration,
+    /// Texts of one request
+    #[arg(long, default_value = "1")]
+    texts_per_request: NonZeroUsize,
+    /// Which texts are sent
+    #[arg(long, value_enum, default_value_t = WorkloadName::Unique)]
+    workload: WorkloadName,
+    /// Short for `--workload unique`
+    #[arg(long, conflicts_with = "workload")]
+    unique: bool,
+    /// Texts that `repeat` draws from
+    #[arg(long, default_value = "1000")]
+    distinct: NonZeroUsize,
+    /// Seed of the draws of `repeat`
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Ask the server to leave its caches aside (`cache-control: no-cache`)
+    #[arg(long)]
+    no_cache: bool,
+    /// Process of the server whose resident memory is watched; may be repeated
+    #[arg(long, value_name = "PID")]
+    server_pid: Vec<u32>,
+    /// Report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WorkloadName {
+    /// Each text once, in the order of the file; once it is exhausted, texts come again with a number appended
+    Unique,
+    /// Draws from the first `--distinct` texts, all of which are sent once before the measurement
+    Repeat,
+}
+
+impl Args {
+    /// Checks what clap cannot: the address and the key.
+    pub(crate) fn into_config(self) -> anyhow::Result<Config> {
+        let base = parse_base(&self.url)?;
+        ensure!(
+            self.allow_remote || is_loopback(&base),
+            "`--url` is {base}, which is another machine: load on it needs `--allow-remote`"
+        );
+        ensure!(!self.seconds.is_zero(), "`--seconds` is 0, there would be nothing to measure");
+        ensure!(!self.timeout_seconds.is_zero(), "`--timeout-seconds` is 0, no request could be answered");
+        let choice = match self.workload {
+            WorkloadName::Unique => Choice::Unique,
+            WorkloadName::Repeat => Choice::Repeat { distinct: self.distinct },
+        };
+        Ok(Config {
+            file: self.file,
+            target: Target {
+                base,
+                bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
+                no_cache: self.no_cache,
+                timeout: self.timeout_seconds,
+            },
+            clients: self.clients,
+            measured: self.seconds,
+            warm_up: self.warm_up_seconds,
+            texts_per_request: self.texts_per_request,
+            choice,
+            seed: self.seed,
+            server_pids: self.server_pid,
+            form: if self.json { Form::Json } else { Form::Table },
+        })
+    }
+}
+
+/// An API key as given; its `Debug` form does not show it.
+#[derive(Clone)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(given: &str) -> Result<Self, Self::Err> {
+        Ok(Self(given.to_owned()))
+    }
+}
+
+impl Secret {
+    fn bearer(self) -> anyhow::Result<HeaderValue> {
+        let key = match self.0.strip_prefix('@') {
+            Some(path) => {
+                fs::read_to_string(path).with_context(|| format!("`--api-key`: cannot read {path}"))?
+            }
+            None => self.0,
+        };
+        let mut header = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
+            .ok()
+            .context("`--api-key` holds a character that no header may carry")?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+}
+
+fn parse_base(url: &str) -> anyhow::Result<Uri> {
+    let base: Uri =
+        url.trim_end_matches('/').parse().with_context(|| format!("`--url` {url} is not an address"))?;
+    ensure!(base.scheme_str() == Some("http"), "`--url` is {url}, it must begin with http://");
+    Ok(base)
+}
+
+fn is_loopback(base: &Uri) -> bool {
+    let Some(host) = base.host() else { return false };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn parse_seconds(given: &str) -> Result<Duration, String> {
+    let seconds: f64 = given.parse().map_err(|_| format!("`{given}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{given}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> anyhow::Result<Config> {
+        Args::try_parse_from([&["loadtest", "--file", "a"], arguments].concat())?.into_config()
+    }
+
+    #[test]
+    fn only_this_machine_is_loaded_unless_asked() {
+        for url in ["http://127.0.0.1:1", "http://127.8.8.8:1", "http://[::1]:1", "http://localhost:1"] {
+            assert!(config(&["--url", url]).is_ok(), "{url}");
+        }
+        for url in ["http://10.0.0.1:1", "http://localhost.example:1", "http://[::2]:1", "http://example.org"]
+        {
+            assert!(config(&["--url", url]).unwrap_err().to_string().contains("--allow-remote"), "{url}");
+            assert!(config(&["--url", url, "--allow-remote"]).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_flag_name() {
+        for (arguments, expected) in [
+            (["--seconds", "0"].as_slice(), "`--seconds` is 0"),
+            (&["--seconds", "1e99"], "--seconds"),
+            (&["--url", "https://127.0.0.1"], "http://"),
+            (&["--unique", "--workload", "repeat"], "cannot be used with"),
+        ] {
+            let error = config(arguments).expect_err("the arguments should be refused");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

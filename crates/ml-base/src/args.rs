@@ -1,0 +1,118 @@
+//! The command line of ml-base, each flag with its variable.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use clap::{Parser, Subcommand};
+use service::{
+    edition::Edition,
+    server::{ServerLimits, seconds},
+    telemetry::LogFormat,
+};
+
+use crate::model::SourceArgs;
+
+/// Inference server: turns texts into embeddings with one model, over gRPC and HTTP on one port.
+///
+/// Alone it is useful too: `curl -X POST :8887/embed -H 'content-type: application/json' -d '{"inputs": "a text"}'`.
+#[derive(Debug, Parser)]
+#[command(name = "ml-base", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; without it, serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// What ml-base does besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fetch and verify a model, print its directory, and exit
+    Fetch(FetchArgs),
+}
+
+/// Arguments of `ml-base fetch`.
+#[derive(Debug, clap::Args)]
+pub struct FetchArgs {
+    /// Alias, hub id or directory of the model
+    #[arg(long, env = "MODEL_NAME", default_value = "medium", value_name = "NAME")]
+    pub model_id: String,
+    /// Where models come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+}
+
+/// Arguments of the server.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, env = "ML_BASE_HOST", default_value = "127.0.0.1", value_name = "HOST")]
+    pub host: String,
+    /// Port to listen on
+    #[arg(long, env = "ML_BASE_PORT", default_value_t = 8887, value_name = "PORT")]
+    pub port: u16,
+    /// Name of this replica in `/health`, `/info` and logs
+    #[arg(long, env = "INSTANCE_ID", default_value = "ml-base", value_name = "NAME")]
+    pub instance_id: String,
+    /// Alias (medium, small), hub id or directory of the model
+    #[arg(long, env = "MODEL_NAME", default_value = "medium", value_name = "NAME")]
+    pub model_id: String,
+    /// Where models come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Width of the vectors `POST /embed` answers with; one the model was trained for [default: its full width]
+    #[arg(long, env = "MATRYOSHKA_DIM", value_name = "COUNT")]
+    pub dimensions: Option<u32>,
+    /// Device to compute on: `auto` or `cpu`
+    #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// Precision to compute in: `auto` or `float32`
+    #[arg(long, env = "ML_BASE_DTYPE", default_value = "auto", value_name = "NAME")]
+    pub dtype: String,
+    /// Threads of the engine [default: the cores of this machine]
+    #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
+    pub worker_threads: Option<NonZeroUsize>,
+    /// Threads that tokenize [default: as many as the engine has]
+    #[arg(long, env = "ML_BASE_TOKENIZER_THREADS", value_name = "COUNT")]
+    pub tokenizer_threads: Option<NonZeroUsize>,
+    /// Profile of limits; flags below override single ones
+    #[arg(long, env = "SUTRA_EDITION", value_enum, default_value_t, value_name = "NAME")]
+    pub edition: Edition,
+    /// Tokens of one batch; a longer text is a batch of its own
+    #[arg(long, env = "ML_BASE_BATCH_TOKENS_MAX", default_value_t = 2048, value_name = "COUNT")]
+    pub batch_tokens_max: usize,
+    /// Texts of one batch [default: by edition]
+    #[arg(long, env = "ML_BASE_MAX_BATCH_SIZE", value_name = "COUNT")]
+    pub batch_texts_max: Option<usize>,
+    /// Tokens waiting for the device; a call over it is refused with 429
+    #[arg(long, env = "ML_BASE_QUEUE_TOKENS_MAX", default_value_t = 262_144, value_name = "COUNT")]
+    pub queue_tokens_max: usize,
+    /// Calls at once; further ones are refused with 429 [default: by edition]
+    #[arg(long, env = "ML_BASE_CALLS_MAX", value_name = "COUNT")]
+    pub calls_max: Option<usize>,
+    /// Texts of one call [default: by edition]
+    #[arg(long, env = "ML_BASE_CALL_TEXTS_MAX", value_name = "COUNT")]
+    pub call_texts_max: Option<usize>,
+    /// Bytes of one text
+    #[arg(long, env = "ML_BASE_TEXT_BYTES_MAX", default_value_t = 262_144, value_name = "BYTES")]
+    pub text_bytes_max: usize,
+    /// Bytes of one request
+    #[arg(long, env = "ML_BASE_BODY_BYTES_MAX", default_value_t = 8 << 20, value_name = "BYTES")]
+    pub body_bytes_max: usize,
+    /// Bytes of all HTTP request bodies at once
+    #[arg(long, env = "ML_BASE_BODY_BUDGET_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    pub body_budget_bytes: usize,
+    /// Seconds a call may take; its caller may ask for less
+    #[arg(long, env = "ML_BASE_REQUEST_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    pub request_timeout: Duration,
+    /// How log lines look
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t, value_name = "NAME")]
+    pub log_format: LogFormat,
+    /// Bounds of the socket side.
+    #[command(flatten)]
+    pub server: ServerLimits,
+    /// Print the configuration in force as JSON, secrets redacted, and exit
+    #[arg(long)]
+    pub print_config: bool,
+}

@@ -1,0 +1,148 @@
+//! The gRPC door: `sutra.inference.v1.Inference`.
+
+use std::{sync::Arc, time::Duration};
+
+use protocol::{
+    error::{ApiError, ErrorCode},
+    inference::{
+        ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult,
+        ItemStatus, Load, PrecisionClass, StageTimes, Truncation, embed_item, inference_server::Inference,
+    },
+};
+use service::deadline::Deadline;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    pipeline::{Answer, Embedded, Input, Item, ItemFailure},
+    serving::{Serving, Slot},
+};
+
+/// The service; answers once a model is in its slot.
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    slot: Slot,
+}
+
+impl Grpc {
+    /// A door to the model in `slot`.
+    pub fn new(slot: Slot) -> Self {
+        Self { slot }
+    }
+}
+
+#[tonic::async_trait]
+impl Inference for Grpc {
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
+        let serving = self.slot.serving()?;
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let EmbedRequest { model, expected_identity, items } = request.into_inner();
+        serving.check_model(&model)?;
+        check_identity(&serving, &expected_identity)?;
+        let deadline =
+            deadline.map_or_else(|| Instant::now() + serving.limits.request_timeout, |deadline| deadline.0);
+        check_count(items.len(), serving.limits.call_texts_max)?;
+        let items = items.into_iter().map(|item| read_item(item, deadline)).collect::<Result<_, _>>()?;
+        let answer = serving.pipeline.embed(items).await?;
+        Ok(Response::new(write_answer(&serving, answer)))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        let serving = self.slot.serving()?;
+        let load = serving.pipeline.queue().load();
+        Ok(Response::new(InfoResponse {
+            models: vec![serving.model_info()],
+            limits: Some(serving.limits_message()),
+            instance_id: serving.instance_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: "cpu".to_owned(),
+            load: Some(Load { queued_items: count(load.texts), queued_tokens: count(load.tokens) }),
+        }))
+    }
+}
+
+fn check_identity(serving: &Arc<Serving>, expected: &str) -> Result<(), ApiError> {
+    let served = serving.identity();
+    if expected.is_empty() || expected == served {
+        return Ok(());
+    }
+    let message = format!("`expected_identity` is {expected}, this replica serves {served}");
+    Err(ApiError::new(ErrorCode::IdentityMismatch, message).at_field("expected_identity"))
+}
+
+fn check_count(items: usize, items_max: usize) -> Result<(), ApiError> {
+    if items == 0 {
+        return Err(
+            ApiError::new(ErrorCode::Malformed, "`items` is empty: send at least one").at_field("items")
+        );
+    }
+    if items > items_max {
+        let message = format!("`items` holds {items}, the limit is {items_max} a call");
+        return Err(ApiError::new(ErrorCode::TooLarge, message).at_field("items"));
+    }
+    Ok(())
+}
+
+/// An unknown truncation is refused by name: a newer client must not get what it did not ask for.
+fn read_item(item: EmbedItem, call_deadline: Instant) -> Result<Item, ApiError> {
+    let truncation = Truncation::try_from(item.truncation).map_err(|_| {
+        let message = format!("`truncation` is {}, which this replica does not know", item.truncation);
+        ApiError::new(ErrorCode::Malformed, message).at_field("truncation")
+    })?;
+    let deadline = match item.timeout_ms {
+        0 => call_deadline,
+        timeout_ms => call_deadline.min(Instant::now() + Duration::from_millis(u64::from(timeout_ms))),
+    };
+    let input = match item.input {
+        Some(embed_item::Input::Text(text)) => Input::Text { prompt: item.prompt, text },
+        Some(embed_item::Input::TokenIds(ids)) => Input::TokenIds(ids.ids),
+        // Fails this item alone, as an empty text does.
+        None => Input::Text { prompt: String::new(), text: String::new() },
+    };
+    Ok(Item { input, truncation, deadline })
+}
+
+fn write_answer(serving: &Serving, answer: Answer) -> EmbedResponse {
+    let times = StageTimes {
+        tokenization_us: microseconds(answer.tokenization_time),
+        queue_us: microseconds(answer.queue_time()),
+        inference_us: microseconds(answer.inference_time()),
+    };
+    let mut vectors = Vec::with_capacity(answer.items.len() * serving.width() * size_of::<f32>());
+    let results = answer.items.into_iter().map(|item| write_item(item, &mut vectors)).collect();
+    EmbedResponse {
+        width: count(serving.width()),
+        element_type: ElementType::Float32.into(),
+        vectors: vectors.into(),
+        results,
+        identity: serving.identity().to_owned(),
+        precision_class: PrecisionClass::Float32.into(),
+        times: Some(times),
+    }
+}
+
+fn write_item(item: Result<Embedded, ItemFailure>, vectors: &mut Vec<u8>) -> ItemResult {
+    match item {
+        Ok(embedded) => {
+            vector::codec::extend_float32(vectors, &embedded.computed.vector);
+            ItemResult {
+                status: ItemStatus::Ok.into(),
+                message: String::new(),
+                tokens: count(embedded.tokens),
+                truncated: embedded.truncated,
+            }
+        }
+        Err(ItemFailure { status, message }) => {
+            ItemResult { status: status.into(), message, tokens: 0, truncated: false }
+        }
+    }
+}
+
+/// Counts on the wire have 32 bits; no limit here comes near.
+pub(crate) fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

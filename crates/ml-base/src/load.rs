@@ -1,0 +1,120 @@
+//! From a name to a model that answers: fetch, verify, map, warm up, on a thread of its own.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use anyhow::Context;
+use engine::{Engine, EngineConfig, RaggedBatch, TokenIds};
+use service::lifecycle::{Lifecycle, State};
+use tokio::{sync::oneshot, time::Instant};
+use vector::Normalization;
+
+use crate::{
+    config::{Config, Limits},
+    intake::{Intake, Tokenizer},
+    metrics::Metrics,
+    model::{self, LogProgress, ModelFiles},
+    pipeline::Pipeline,
+    queue::Queue,
+    serving::{Serving, Slot},
+    worker::{Device, DeviceError, MakeDevice, Worker},
+};
+
+/// What a loaded model is connected to.
+pub(crate) struct Stands {
+    /// Where the model goes once it answers.
+    pub(crate) slot: Slot,
+    /// Where its work comes from.
+    pub(crate) queue: Arc<Queue>,
+    /// Ready once it answers.
+    pub(crate) lifecycle: Lifecycle,
+    /// Where its batches are counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// Loads the model on a thread of its own, which then waits for the worker. The receiver hears only of failures: that the
+/// model cannot be served or, by the sender being dropped, that the worker has ended.
+pub(crate) fn start(config: Config, stands: Stands) -> std::io::Result<oneshot::Receiver<anyhow::Error>> {
+    let (failed, failure) = oneshot::channel();
+    thread::Builder::new().name("loader".to_owned()).spawn(move || match load(config, &stands) {
+        Ok(worker) => {
+            if worker.join().is_err() {
+                tracing::error!("the worker thread panicked outside of a batch");
+            }
+        }
+        Err(error) => {
+            if failed.send(error).is_err() {
+                tracing::debug!("the model could not be loaded, and nobody waits for it");
+            }
+        }
+    })?;
+    Ok(failure)
+}
+
+fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
+    let start = Instant::now();
+    let Config { model, limits, instance_id, .. } = config;
+    let files = model::resolve(&model.name, &model.sources, &LogProgress)?;
+    let make = make_device(&files, &limits);
+    let engine = load_engine(&files, &limits)?;
+    let width = engine.width();
+    let tokens_max = tokens_max(&files, &limits);
+    let tokenizer =
+        Tokenizer::load(&files.directory, tokens_max, limits.text_bytes_max, engine.vocabulary())?;
+    warm_up(&engine)?;
+    let intake = Intake::start(tokenizer, limits.tokenizer_threads).context("start the tokenizer threads")?;
+    let serving = Serving {
+        identity: files.identity.to_string(),
+        width,
+        tokens_max,
+        dimensions: model.dimensions,
+        pipeline: Pipeline::new(intake, stands.queue.clone()),
+        files,
+        limits,
+        instance_id,
+    };
+    serving.finish(None, Normalization::Unit).context("--dimensions")?;
+    let (id, identity) = (serving.model_id().to_owned(), serving.identity().to_owned());
+    let worker = Worker {
+        queue: stands.queue.clone(),
+        lifecycle: stands.lifecycle.clone(),
+        metrics: stands.metrics.clone(),
+        make,
+    };
+    let worker = worker.start(Box::new(engine)).context("start the worker thread")?;
+    stands.slot.fill(serving);
+    tracing::info!(model = id, identity, width, tokens_max, elapsed = ?start.elapsed(), "model loaded");
+    stands.lifecycle.set(State::Ready);
+    Ok(worker)
+}
+
+/// The lower of the model's limit and the edition's.
+fn tokens_max(files: &ModelFiles, limits: &Limits) -> usize {
+    files.tokens_max.min(limits.tokens_max)
+}
+
+fn make_device(files: &ModelFiles, limits: &Limits) -> MakeDevice {
+    let (files, limits) = (files.clone(), limits.clone());
+    Box::new(move || {
+        let engine = load_engine(&files, &limits).map_err(DeviceError::from)?;
+        Ok(Box::new(engine) as Box<dyn Device>)
+    })
+}
+
+fn load_engine(files: &ModelFiles, limits: &Limits) -> Result<Engine, engine::LoadError> {
+    let config = EngineConfig {
+        pooling: files.pooling,
+        tokens_max: tokens_max(files, limits),
+        threads: limits.worker_threads,
+    };
+    Engine::load(&files.directory, &config)
+}
+
+/// One forward pass on every thread: touches each page of the weights, so that the first caller does not pay for it.
+fn warm_up(engine: &Engine) -> anyhow::Result<()> {
+    let text = TokenIds::new(vec![0; 8])?;
+    engine.embed(&RaggedBatch::new([&text; 16])?).context("the first forward pass")?;
+    Ok(())
+}

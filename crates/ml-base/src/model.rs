@@ -1,0 +1,182 @@
+//! Where models come from: a name in, a verified directory out.
+//!
+//! Goals: the first run works wherever any source can be reached; nothing unverified is ever mapped; an interrupted or
+//! damaged download never looks complete; every refusal names the file, what was found and what was wanted.
+//! Non-goals: uploads, formats other than safetensors, loading (the engine does that), resumed downloads.
+//!
+//! ```text
+//! name ─▶ alias │ org/name │ directory
+//!            │
+//!            ├─ 1 directory by path ──────────────┐
+//!            ├─ 2 our store ──────────────────────┤
+//!            ├─ 3 hub cache of other tools ───────┼─▶ verify ─▶ settings ─▶ ModelFiles + Identity
+//!            ├─ 4 hub ──────────┐                 │
+//!            └─ 5 package index ┴─▶ stage ─▶ store┘
+//! ```
+
+// what is asked for, and where it may come from
+mod catalog;
+mod name;
+mod sources;
+
+// the search, source by source
+mod search;
+
+mod store;
+
+mod hub;
+mod package;
+
+mod address;
+mod progress;
+mod web;
+
+// what is found is verified, and read
+mod verify;
+
+mod digest;
+mod files;
+mod sums;
+
+mod identity;
+mod settings;
+
+// what the caller gets
+mod error;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use address::{BadAddress, Endpoint, Secret};
+pub use catalog::{Catalog, CatalogEntry, FilePin, PackagePin};
+pub use digest::{NotASum, Sha256};
+pub use error::{FailedSource, FileFault, ModelError, SourceFault, UnsupportedArchitecture};
+pub use identity::Identity;
+pub use name::ModelName;
+pub use progress::{LogProgress, Progress, TerminalProgress};
+pub use sources::{OptionalEndpoint, SourceArgs, Sources};
+
+use engine::Pooling;
+use settings::{Known, Settings};
+use sums::Sums;
+
+/// A model that is ready to be mapped: its files were verified by this process.
+#[derive(Clone, Debug)]
+pub struct ModelFiles {
+    /// Holds `model.safetensors`, `tokenizer.json` and `config.json`.
+    pub directory: PathBuf,
+    /// Hub id, or the directory's name where the model is not known.
+    pub id: String,
+    /// Short name, where the catalog has the model.
+    pub alias: Option<String>,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// Tokens of the longest text, special tokens included.
+    pub tokens_max: usize,
+    /// Widths that the vector may be cut to, the full width first.
+    pub trained_dimensions: Vec<u32>,
+    /// Whether a layer norm belongs before the cut.
+    pub layer_norm_before_cut: bool,
+    /// Named prefixes that the model was trained with.
+    pub prompts: BTreeMap<String, String>,
+    /// All that defines the vector space.
+    pub identity: Identity,
+}
+
+impl ModelFiles {
+    fn read(directory: &Path, id: &str, known: Known<'_>, sums: &Sums) -> Result<Self, SourceFault> {
+        let settings = Settings::read(directory, id, known)?;
+        let sum = |name: &str| {
+            let missing = || FileFault::Missing { name: name.to_owned(), directory: directory.to_owned() };
+            sums.get(name).ok_or_else(missing)
+        };
+        let [weights, tokenizer, config] =
+            [sum(files::WEIGHTS)?, sum(files::TOKENIZER)?, sum(files::CONFIG)?];
+        Ok(Self {
+            directory: directory.to_owned(),
+            id: id.to_owned(),
+            alias: known.entry().map(|entry| entry.alias.clone()),
+            pooling: settings.pooling,
+            tokens_max: settings.tokens_max,
+            trained_dimensions: settings.trained_dimensions,
+            layer_norm_before_cut: settings.layer_norm_before_cut,
+            prompts: settings.prompts,
+            identity: Identity::new(weights, tokenizer, config, settings.pooling),
+        })
+    }
+}
+
+/// A model to be found in one of the sources.
+struct Wanted {
+    id: String,
+    revision: String,
+    files: Vec<FilePin>,
+    entry: Option<CatalogEntry>,
+}
+
+impl Wanted {
+    fn known(&self) -> Known<'_> {
+        self.entry.as_ref().map_or(Known::No, Known::Named)
+    }
+}
+
+/// Finds the model, fetches it where it is not on this machine, and verifies its files.
+///
+/// Blocks: on disk for a known model (about a second a gigabyte), on the network for a new one.
+///
+/// # Errors
+/// The engine lacks the architecture; a local directory has a missing or damaged file; every source failed.
+pub fn resolve(
+    name: &ModelName,
+    sources: &Sources,
+    progress: &dyn Progress,
+) -> Result<ModelFiles, ModelError> {
+    let wanted = match name {
+        ModelName::Directory(path) => return local(path),
+        ModelName::Catalog(entry) => {
+            settings::refuse_unsupported(&entry.id, &entry.architecture)?;
+            Wanted {
+                id: entry.id.clone(),
+                revision: entry.revision.clone(),
+                files: entry.files.clone(),
+                entry: Some(CatalogEntry::clone(entry)),
+            }
+        }
+        ModelName::Hub(id) => {
+            Wanted { id: id.clone(), revision: "main".into(), files: unpinned(), entry: None }
+        }
+    };
+    search::search(&wanted, sources, progress)
+}
+
+/// A directory by path: its own `SHA256SUMS` rules, where it has one.
+fn local(directory: &Path) -> Result<ModelFiles, ModelError> {
+    if !directory.is_dir() {
+        return Err(ModelError::NoDirectory(directory.to_owned()));
+    }
+    let recorded = Sums::read(directory)?;
+    let sums = verify::directory(directory, &unpinned(), recorded.as_ref())?;
+    let catalog = Catalog::built_in();
+    let entry = catalog.find_by_sums(&sums);
+    let own_name = || {
+        let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+    };
+    let id = entry.map_or_else(own_name, |entry| entry.id.clone());
+    let known = entry.map_or(Known::No, Known::Recognised);
+    ModelFiles::read(directory, &id, known, &sums).map_err(|fault| match fault {
+        SourceFault::Architecture(unsupported) => unsupported.into(),
+        SourceFault::File(fault) => fault.into(),
+        other @ (SourceFault::Passed(_) | SourceFault::Web { .. } | SourceFault::Store(_)) => {
+            ModelError::NoSource {
+                model: id.clone(),
+                tried: vec![FailedSource { source: "directory", fault: other }],
+            }
+        }
+    })
+}
+
+/// The files of a model that the catalog does not have.
+fn unpinned() -> Vec<FilePin> {
+    files::ALL.map(|name| FilePin { name: name.to_owned(), sha256: None, bytes: None }).into()
+}

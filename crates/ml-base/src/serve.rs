@@ -1,0 +1,122 @@
+//! Puts the parts together: the port opens first, the model follows.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use axum::{Router, middleware};
+use prometheus_client::registry::Registry;
+use protocol::inference::inference_server::InferenceServer;
+use service::{
+    admission::{Admission, admit},
+    body::BodyLimits,
+    lifecycle::{Lifecycle, State},
+    observe::{Observer, observe},
+    probes::{self, Probes},
+    refusal, server,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use crate::{
+    config::{Config, Limits},
+    grpc::Grpc,
+    http, load,
+    metrics::{Metrics, QueueCollector},
+    queue::{Queue, QueueLimits},
+    serving::Slot,
+};
+
+/// Serves on `listener` until `shutdown`, or until the model turns out to be unusable.
+///
+/// # Errors
+/// Why the model cannot be served.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::default();
+    let slot = Slot::default();
+    let mut registry = Registry::with_prefix("ml_base");
+    let observer = Observer::new(&mut registry);
+    let metrics = Metrics::new(&mut registry);
+    let queue = Arc::new(Queue::new(queue_limits(&config.limits)));
+    registry.register_collector(Box::new(QueueCollector(queue.clone())));
+    let probes = Probes {
+        service: "ml-base",
+        version: env!("CARGO_PKG_VERSION"),
+        instance: config.instance_id.clone(),
+        lifecycle: lifecycle.clone(),
+        registry: Arc::new(registry),
+    };
+    let app = router(&config.limits, &slot, probes, observer);
+    tracing::info!(address = %listener.local_addr()?, instance = config.instance_id, "listening");
+    let limits = config.limits.server.clone();
+    let stands = load::Stands { slot, queue: queue.clone(), lifecycle: lifecycle.clone(), metrics };
+    let failure = load::start(config, stands)?;
+    let serving = server::serve(listener, app, &limits, &lifecycle, shutdown);
+    tokio::select! {
+        drained = serving => tracing::info!(?drained, "stopped"),
+        failure = failure => return Err(failure.unwrap_or_else(|_| anyhow!("the worker has ended"))),
+    }
+    queue.close();
+    Ok(())
+}
+
+fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        tokens_max: limits.queue_tokens_max,
+        batch_tokens_max: limits.batch_tokens_max,
+        batch_texts_max: limits.batch_texts_max,
+    }
+}
+
+fn router(limits: &Limits, slot: &Slot, probes: Probes, observer: Observer) -> Router {
+    let lifecycle = probes.lifecycle.clone();
+    let admission = Admission::new(lifecycle.clone(), limits.calls_max, limits.request_timeout);
+    let bodies = BodyLimits::new(limits.body_bytes_max, limits.body_budget_bytes, limits.request_timeout);
+    let inference = InferenceServer::new(Grpc::new(slot.clone()))
+        .max_decoding_message_size(limits.body_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let work = http::work(slot.clone(), bodies)
+        .route_service("/sutra.inference.v1.Inference/{*method}", inference)
+        .route_layer(middleware::from_fn_with_state(admission, admit));
+    work.merge(http::info(slot.clone()))
+        .merge(probes::routes(probes))
+        .merge(grpc_probes(lifecycle))
+        .fallback(refusal::not_found)
+        .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(middleware::from_fn_with_state(observer, observe))
+}
+
+/// grpc.health.v1 from the same source as `/health`, and reflection.
+fn grpc_probes(lifecycle: Lifecycle) -> Router {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(protocol::DESCRIPTORS)
+        .build_v1();
+    let router = Router::new().route_service("/grpc.health.v1.Health/{*method}", grpc_health(lifecycle));
+    match reflection {
+        Ok(reflection) => router.route_service("/grpc.reflection.v1.ServerReflection/{*method}", reflection),
+        Err(error) => {
+            tracing::warn!(%error, "reflection is not served");
+            router
+        }
+    }
+}
+
+fn grpc_health(lifecycle: Lifecycle) -> HealthServer<impl Health> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(async move {
+        let mut states = lifecycle.watch();
+        loop {
+            let serving = *states.borrow_and_update() == State::Ready;
+            let status = match serving {
+                true => tonic_health::ServingStatus::Serving,
+                false => tonic_health::ServingStatus::NotServing,
+            };
+            reporter.set_service_status("", status).await;
+            reporter.set_service_status("sutra.inference.v1.Inference", status).await;
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    health
+}

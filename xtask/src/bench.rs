@@ -1,0 +1,67 @@
+//! `bench serve`: load on the running grid, by `loadtest`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::embed::{asks_for_help, has_flag, with_url};
+use crate::state::State;
+use crate::workspace::Workspace;
+
+/// Becomes `loadtest`.
+pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
+    let state = State::load_running(workspace)?;
+    let args = with_server_pids(state.as_ref(), with_url(state.as_ref(), args)?);
+    Err(workspace.become_binary("loadtest", args))
+}
+
+/// `args` with a `--server-pid` per service, where the load goes to the running grid.
+fn with_server_pids(state: Option<&State>, mut args: Vec<OsString>) -> Vec<OsString> {
+    let own_url = state.and_then(State::url).is_some_and(|url| args.contains(&url.into()));
+    if own_url && !has_flag(&args, "--server-pid") && !asks_for_help(&args) {
+        for process in state.map(State::processes).unwrap_or_default() {
+            args.extend(["--server-pid".into(), process.pid.to_string().into()]);
+        }
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{EMBEDDING_SINGLE, ServiceState};
+
+    fn state() -> State {
+        let mut state = State::of_own("medium", &[]).unwrap();
+        state.services.push(ServiceState {
+            name: EMBEDDING_SINGLE.to_owned(),
+            process: Some(state.supervisor),
+            port: 8888,
+            started_unix_s: 0,
+            restarts: 0,
+            log: "x.log".into(),
+        });
+        state
+    }
+
+    #[test]
+    fn pids_of_the_running_grid_are_added() {
+        let state = state();
+        let args = with_url(Some(&state), vec!["--file".into(), "x".into()]).unwrap();
+        let pid = std::process::id().to_string();
+        let expected = ["--file", "x", "--url", "http://127.0.0.1:8888", "--server-pid", &pid];
+        assert_eq!(with_server_pids(Some(&state), args), expected.map(OsString::from));
+    }
+
+    #[test]
+    fn pids_are_not_added_for_another_server_or_where_given() {
+        let state = state();
+        for given in
+            [["--url", "http://127.0.0.1:9", "", ""], ["--url", "http://127.0.0.1:8888", "--server-pid", "7"]]
+        {
+            let args: Vec<OsString> = given.map(OsString::from).to_vec();
+            assert_eq!(with_server_pids(Some(&state), args.clone()), args);
+        }
+    }
+}

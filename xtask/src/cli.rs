@@ -1,0 +1,153 @@
+//! The command line: what `cargo xtask --help` prints is written here.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
+
+/// Port of embedding-single where nothing else is asked for.
+pub(crate) const EMBEDDING_PORT: u16 = 8888;
+/// Port of ml-base where nothing else is asked for.
+pub(crate) const ML_BASE_PORT: u16 = 8887;
+
+/// Text in, vectors out: starts, uses, tests and checks the embedding service of this workspace.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask up                                     build, get the model, start, try it, supervise
+  cargo xtask embed --file texts.txt --out v.npy     a file of texts through the running system
+  cargo xtask down                                   stop it, from any terminal
+  cargo xtask test                                   every test
+
+Everything that is written lies under .sutra/ in the workspace: models, logs, and run/ while services run.";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Up(UpArgs),
+    /// Stop what `up` started: drain, then stop, from any terminal
+    ///
+    /// Exits 0 also when nothing runs.
+    Down,
+    Status(StatusArgs),
+    /// Send a file of texts through the running system and write the vectors
+    ///
+    /// Builds and starts `embed-file` with all arguments given, adding --url of the running system unless there is one.
+    /// `cargo xtask embed --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Embed(PassedOn),
+    /// Measure the running system
+    #[command(subcommand)]
+    Bench(Bench),
+    Test(TestArgs),
+    /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
+    ///
+    /// Stops at the first step that fails; a table at the end shows how long each step took.
+    Ci,
+    /// Check what the compiler does not: sizes, names, the arrows between crates
+    ///
+    /// Each message names the file, what was found, and the limit. `.rs` files have at most 500 lines, services never
+    /// depend on each other, there is no mod.rs, and only known entries lie at the top level.
+    Tidy,
+    /// What `up --detach` leaves running
+    #[command(hide = true)]
+    Supervise(GridArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Bench {
+    /// Load on the running system: latencies, texts a second, memory
+    ///
+    /// Builds and starts `loadtest` with all arguments given, adding --url and a --server-pid for each service of the
+    /// running system unless they are given. `cargo xtask bench serve --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Serve(PassedOn),
+}
+
+/// Build, get the model, start ml-base and embedding-single, try them, supervise
+///
+/// Waits until both services are ready, embeds two sample texts, prints their similarity, the endpoints and a curl line
+/// to paste. A service that dies is started again, after 0.2 s at first and 10 s at most. Ctrl-C drains and stops
+/// everything; a second Ctrl-C kills at once.
+///
+/// Variables such as EMBEDDING_CACHE_SIZE, WORKER_THREADS or HF_ENDPOINT are passed on to the services.
+///
+/// Exits 2 where a port is taken or the system runs already.
+#[derive(Args, Debug)]
+pub(crate) struct UpArgs {
+    /// Give the terminal back once the services are ready; `cargo xtask down` stops them
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) grid: GridArgs,
+}
+
+/// Which model on which ports.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct GridArgs {
+    /// Model: an alias of deploy/models.toml, an id of the hub, or a directory
+    #[arg(long, value_name = "ALIAS|ID|DIR", env = "MODEL_NAME", default_value = "medium")]
+    pub(crate) model: String,
+    /// embedding-single takes port P, ml-base P+1 [default: 8888 and 8887]
+    #[arg(long, value_name = "P", value_parser = RangedU64ValueParser::<u16>::new().range(1..=65534))]
+    pub(crate) ports_from: Option<u16>,
+}
+
+/// State, pid, port and uptime of each service
+///
+/// Exits 1 unless every service is ready.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Run every test; what had to be skipped is said at the end, and why
+///
+/// Builds the binaries, fetches the model that some tests need, then runs cargo-nextest where it is installed and
+/// `cargo test` elsewhere. Without the model those tests skip themselves, unless CI or SUTRA_REQUIRE_MODEL is set: then it is
+/// an error. The last line reads `N passed, N failed` or `N passed, N failed, N skipped`.
+#[derive(Args, Debug)]
+pub(crate) struct TestArgs {
+    /// Passed on to the test runner, for example `-p engine` or a part of a test's name
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub(crate) args: Vec<OsString>,
+}
+
+/// Arguments for another binary.
+#[derive(Args, Debug)]
+pub(crate) struct PassedOn {
+    /// Passed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_after_embed_belongs_to_embed_file() {
+        let cli = Cli::try_parse_from(["xtask", "embed", "--help"]).unwrap();
+        assert!(matches!(cli.command, Command::Embed(passed) if passed.args == ["--help"]));
+    }
+
+    #[test]
+    fn ports_from_leaves_room_for_the_second_port() {
+        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65534"]).is_ok());
+        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65535"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "0"]).is_err());
+    }
+}

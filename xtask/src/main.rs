@@ -1,0 +1,67 @@
+//! Automation of this workspace, started as `cargo xtask COMMAND`.
+//!
+//! Goals: one command starts everything, one runs every test, one checks every rule; each says what it does
+//! and what to do when it fails. It compiles in seconds, so it stays light.
+//!
+//! Non-goals: real work. Texts are embedded by `embed-file`, load is made by `loadtest`, models are fetched by
+//! `ml-base fetch`; xtask builds and starts those binaries.
+//!
+//! ```text
+//! up ──▶ workspace (cargo build) ──▶ model (ml-base fetch) ──▶ supervisor ──▶ ml-base, embedding-single
+//!                                                                  │ each start, death, restart
+//!                                                                  ▼
+//! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
+//! test ──▶ workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
+//! ```
+
+mod cli;
+mod console;
+
+mod bench;
+mod ci;
+mod down;
+mod embed;
+mod status;
+mod test;
+mod tidy;
+mod up;
+
+mod http;
+mod model;
+mod process;
+mod signals;
+mod state;
+mod supervisor;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Bench, Cli, Command};
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            console::warn(format!("error: {error:#}"));
+            if error.is::<up::Refused>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::find();
+    match command {
+        Command::Up(args) => up::run(&workspace, &args),
+        Command::Supervise(args) => up::run_supervise(&workspace, &args),
+        Command::Down => down::run(&workspace),
+        Command::Status(args) => status::run(&workspace, &args),
+        Command::Embed(args) => embed::run(&workspace, args.args),
+        Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
+        Command::Test(args) => test::run(&workspace, &args.args),
+        Command::Ci => ci::run(&workspace),
+        Command::Tidy => tidy::run(&workspace),
+    }
+}

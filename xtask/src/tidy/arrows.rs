@@ -1,0 +1,136 @@
+//! Which crate may depend on which.
+//!
+//! ```text
+//! embedding-single ──▶ protocol, service, vector       service ──▶ protocol
+//! ml-base ───────────▶ protocol, service, vector, engine
+//! engine, vector: no network, no async                  services never depend on each other
+//! ```
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Violation;
+
+/// What each crate of the workspace may depend on among its own.
+const ALLOWED: [(&str, &[&str]); 10] = [
+    ("embedding-single", &["protocol", "service", "vector"]),
+    ("ml-base", &["engine", "protocol", "service", "vector"]),
+    ("engine", &[]),
+    ("vector", &[]),
+    ("protocol", &[]),
+    ("service", &["protocol"]),
+    ("embed-file", &[]),
+    ("loadtest", &[]),
+    ("e2e", &["embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
+    ("xtask", &[]),
+];
+
+/// Crates that compute and nothing else.
+const PURE: [&str; 2] = ["engine", "vector"];
+/// What a pure crate must not know.
+const NETWORK: [&str; 4] = ["axum", "hyper", "tokio", "tonic"];
+
+/// Crates that stay light because every command waits for them to compile.
+const LIGHT: [&str; 1] = ["xtask"];
+/// What a light crate must not pull in.
+const HEAVY: [&str; 5] = ["axum", "candle-core", "indicatif", "tokio", "tonic"];
+
+/// Checks what `cargo metadata --no-deps` says.
+pub(super) fn check(metadata: &Value) -> Result<Vec<Violation>> {
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let own: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    Ok(packages.iter().flat_map(|package| check_package(package, &own)).collect())
+}
+
+fn check_package(package: &Value, own: &[&str]) -> Vec<Violation> {
+    let name = package["name"].as_str().unwrap_or_default();
+    let Some((_, allowed)) = ALLOWED.iter().find(|(known, _)| *known == name) else {
+        return vec![violation(
+            name,
+            "a crate without arrows",
+            "a line in ALLOWED of xtask/src/tidy/arrows.rs",
+        )];
+    };
+    let dependencies = package["dependencies"].as_array().into_iter().flatten();
+    let names = dependencies.filter_map(|dependency| dependency["name"].as_str());
+    names.filter_map(|dependency| check_arrow(name, dependency, allowed, own)).collect()
+}
+
+fn check_arrow(name: &str, dependency: &str, allowed: &[&str], own: &[&str]) -> Option<Violation> {
+    let found = format!("depends on {dependency}");
+    if own.contains(&dependency) && !allowed.contains(&dependency) {
+        let limit = if allowed.is_empty() { "none of our crates".to_owned() } else { allowed.join(", ") };
+        Some(violation(name, found, limit))
+    } else if PURE.contains(&name) && NETWORK.contains(&dependency) {
+        Some(violation(name, found, "no network and no async here"))
+    } else if LIGHT.contains(&name) && HEAVY.contains(&dependency) {
+        Some(violation(name, found, "light dependencies: heavy work lives in a binary of its own"))
+    } else {
+        None
+    }
+}
+
+fn violation(name: &str, found: impl Into<String>, limit: impl Into<String>) -> Violation {
+    let folder = if name == "xtask" { String::new() } else { "crates/".to_owned() };
+    Violation::new(&format!("{folder}{name}/Cargo.toml"), found, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn broken(name: &str, dependency: &str) -> Vec<String> {
+        let package = |name: &str, dependencies: Value| json!({ "name": name, "dependencies": dependencies });
+        let mut packages: Vec<Value> = ALLOWED
+            .iter()
+            .filter(|(known, _)| *known != name)
+            .map(|(known, _)| package(known, json!([])))
+            .collect();
+        packages.push(package(name, json!([{ "name": dependency }])));
+        check(&json!({ "packages": packages })).unwrap().iter().map(Violation::to_string).collect()
+    }
+
+    #[test]
+    fn arrows_of_the_table_pass() {
+        for (name, allowed) in ALLOWED {
+            for dependency in allowed {
+                assert!(broken(name, dependency).is_empty(), "{name} -> {dependency}");
+            }
+        }
+        assert!(broken("ml-base", "tokio").is_empty());
+    }
+
+    #[test]
+    fn services_do_not_depend_on_each_other() {
+        let expected =
+            "crates/embedding-single/Cargo.toml: depends on ml-base; limit: protocol, service, vector";
+        assert_eq!(broken("embedding-single", "ml-base"), [expected]);
+        assert_eq!(broken("ml-base", "embedding-single").len(), 1);
+    }
+
+    #[test]
+    fn pure_crates_know_no_network() {
+        for (name, dependency) in [("engine", "tokio"), ("vector", "hyper"), ("vector", "protocol")] {
+            assert_eq!(broken(name, dependency).len(), 1, "{name} -> {dependency}");
+        }
+    }
+
+    #[test]
+    fn xtask_stays_light() {
+        assert_eq!(broken("xtask", "tokio").len(), 1);
+    }
+
+    #[test]
+    fn unknown_crate_is_refused_until_it_has_a_line() {
+        assert_eq!(broken("cache-shard", "protocol").len(), 1);
+    }
+
+    #[test]
+    fn no_service_is_allowed_in_a_library() {
+        for (name, allowed) in ALLOWED.iter().filter(|(name, _)| *name != "e2e") {
+            assert!(!allowed.contains(&"embedding-single") && !allowed.contains(&"ml-base"), "{name}");
+        }
+    }
+}
