@@ -47,7 +47,7 @@ mod error;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use address::{BadAddress, Endpoint, Secret};
+pub use address::{BadAddress, Endpoint};
 pub use catalog::{Catalog, CatalogEntry, FilePin, PackagePin};
 pub use digest::{NotASum, Sha256};
 pub use error::{FailedSource, FileFault, ModelError, SourceFault, UnsupportedArchitecture};

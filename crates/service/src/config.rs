@@ -63,8 +63,8 @@ pub struct Secret(String);
 
 impl Secret {
     /// Wraps a value.
-    pub fn new(value: String) -> Self {
-        Self(value)
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
     }
 
     /// The value itself, for the one place that needs it.

@@ -24,7 +24,8 @@ const LOG_LINES_SHOWN: usize = 40;
 pub(super) fn start(workspace: &Workspace, args: &GridArgs) -> Result<()> {
     let path = workspace.logs().join("supervisor.log");
     let log = new_log(workspace, &path).with_context(|| format!("create {}", path.display()))?;
-    let mut supervisor = Command::new(std::env::current_exe().context("find this program")?)
+    // By its place: the build before may have put a new file there, and this process still runs the old one.
+    let mut supervisor = Command::new(workspace.binary("xtask")?)
         .arg("supervise")
         .args(["--model", &args.model])
         .args(args.ports_from.map(|port| format!("--ports-from={port}")))

@@ -7,30 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
-
-/// A text that must not be printed: it shows as `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` out of logs and messages.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that sends it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("***")
-    }
-}
+use service::config::Secret;
 
 /// Where a server's pages begin, such as `https://huggingface.co`. `user:password@` is taken off and kept secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +46,7 @@ impl FromStr for Endpoint {
         };
         let root = Address::new(uri.scheme_str(), host, uri.path().trim_end_matches('/'))?;
         let authorization =
-            user.map(|user| Secret(format!("Basic {}", BASE64.encode(percent_decoded(user)))));
+            user.map(|user| Secret::new(format!("Basic {}", BASE64.encode(percent_decoded(user)))));
         Ok(Self { root, authorization })
     }
 }

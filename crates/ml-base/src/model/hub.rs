@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::Wanted;
-use super::address::Secret;
 use super::digest::Sha256;
 use super::error::{FileFault, SourceFault};
 use super::files;
@@ -16,6 +15,7 @@ use super::store::Stage;
 use super::sums::Sums;
 use super::verify;
 use super::web::{Request, Web, fault};
+use service::config::Secret;
 
 /// The directories of the hub cache that may hold the model: the wanted revision, then what a branch of that name, or
 /// `main`, points to. A pinned file from another revision is as good, for its sum decides.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::address::{BadAddress, Endpoint, Secret};
+use service::config::Secret;
+
+use super::address::{BadAddress, Endpoint};
 use super::error::ModelError;
 
 const HUB: &str = "https://huggingface.co";

@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::address::{Address, Secret};
+use service::config::Secret;
+
+use super::address::Address;
 use super::digest::{BUFFER_BYTES, Sha256, SummedFile};
 use super::error::SourceFault;
 use super::progress::Progress;
