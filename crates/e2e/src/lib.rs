@@ -1,1 +1,33 @@
-//! .
+//! A whole grid for tests, and what they ask it with.
+//!
+//! ```text
+//!  a test ──▶ Client ──▶ Door of embedding-single ──▶ Door of ml-base ──▶ the real model
+//!                        └──── Grid: both in this process, for what is computed ────┘
+//!                        └──── Program: each a process of its own, for faults ──────┘
+//! ```
+//!
+//! Goals: tests read as sentences; everything listens on a port of its own, so they run side by side; nothing waits for a
+//! time to pass, and whatever does not come fails its test by name; what was started ends with its test.
+//!
+//! Non-goals: no false services (each crate's own tests have them), no load figures (see `loadtest`).
+
+#![expect(clippy::unwrap_used, reason = "what fails in the tools of a test fails the test")]
+
+mod model_dir;
+
+mod goldens;
+
+mod grid;
+
+mod program;
+
+mod client;
+
+mod until;
+
+pub use client::{Answer, Client, Door};
+pub use goldens::{Golden, goldens, largest_delta};
+pub use grid::{Grid, GridBuilder};
+pub use model_dir::model_dir;
+pub use program::{Memory, Program};
+pub use until::{PATIENCE, until, within_patience};

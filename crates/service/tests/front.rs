@@ -1,5 +1,7 @@
 //! The front of a service as real clients meet it: each trap of an HTTP and gRPC port behind a balancer, closed.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, middleware, routing::post};

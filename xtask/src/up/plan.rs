@@ -57,6 +57,8 @@ impl Plan {
             ("MODEL_NAME".to_owned(), self.model.clone().into()),
             ("ML_BASE_MODEL_STORE".to_owned(), workspace.models().into()),
             ("INSTANCE_ID".to_owned(), "ml-base-1".into()),
+            // The engine has threads of its own; without this candle reads /proc/cpuinfo before every product.
+            ("RAYON_NUM_THREADS".to_owned(), "1".into()),
         ];
         spec(ML_BASE, program, env, workspace, self.ml_base_port)
     }

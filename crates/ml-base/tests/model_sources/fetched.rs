@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::thread;
 
-use ml_base::model::{ModelName, Secret};
+use ml_base::model::ModelName;
+use service::config::Secret;
 
 use crate::site::{Page, Site};
 use crate::tiny::{self, COMMIT, ID, Notes, WHEEL, hub_path, named, resolve, sources};

@@ -1,0 +1,157 @@
+//! ml-base with the real model, embedding-single in front of it, both in this process.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread::JoinHandle,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::{net::TcpListener, runtime::Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{Answer, Client, Door},
+    model_dir::model_dir,
+};
+
+/// How a grid is to be started.
+#[derive(Debug)]
+#[must_use]
+pub struct GridBuilder {
+    test: String,
+    ml_base: Vec<String>,
+    proxy: Vec<String>,
+}
+
+impl GridBuilder {
+    /// More arguments for ml-base.
+    pub fn ml_base(mut self, arguments: &[&str]) -> Self {
+        self.ml_base.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// More arguments for embedding-single.
+    pub fn proxy(mut self, arguments: &[&str]) -> Self {
+        self.proxy.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// A ready grid; `None` where the model is not on this machine.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub async fn start(self) -> Option<Grid> {
+        let model = model_dir(&self.test)?;
+        let ml_base = Running::start("ml-base", ml_base_config(&model, &self.ml_base), ml_base::run);
+        ml_base.door.ready().await;
+        let proxy_config = proxy_config(ml_base.door.0, &self.proxy);
+        let proxy = Running::start("embedding-single", proxy_config, embedding_single::run);
+        proxy.door.ready().await;
+        Some(Grid { proxy, ml_base })
+    }
+}
+
+fn ml_base_config(model: &Path, arguments: &[String]) -> ml_base::Config {
+    let model: PathBuf = model.to_owned();
+    let model = model.to_str().unwrap();
+    let command = ["ml-base", "--port", "0", "--model-id", model, "--model-store", model];
+    let command = command.into_iter().chain(arguments.iter().map(String::as_str));
+    ml_base::Config::new(ml_base::args::Cli::try_parse_from(command).unwrap().serve).unwrap()
+}
+
+fn proxy_config(ml_base: SocketAddr, arguments: &[String]) -> embedding_single::config::Config {
+    let url = format!("http://{ml_base}");
+    let command = ["embedding-single", "--port", "0", "--ml-base-url", &url];
+    let command = command.into_iter().chain(arguments.iter().map(String::as_str));
+    embedding_single::args::Args::try_parse_from(command).unwrap().try_into().unwrap()
+}
+
+/// ml-base and embedding-single, ready. Dropping it drains both, the proxy first.
+#[derive(Debug)]
+pub struct Grid {
+    proxy: Running,
+    ml_base: Running,
+}
+
+impl Grid {
+    /// A grid for the test of this name.
+    pub fn builder(test: &str) -> GridBuilder {
+        GridBuilder { test: test.to_owned(), ml_base: Vec::new(), proxy: Vec::new() }
+    }
+
+    /// A ready grid with default settings; `None` where the model is not on this machine.
+    pub async fn start(test: &str) -> Option<Self> {
+        Self::builder(test).start().await
+    }
+
+    /// embedding-single.
+    pub fn proxy(&self) -> Door {
+        self.proxy.door
+    }
+
+    /// ml-base.
+    pub fn ml_base(&self) -> Door {
+        self.ml_base.door
+    }
+
+    /// A connection to embedding-single.
+    pub async fn connect(&self) -> Client {
+        self.proxy().connect().await
+    }
+
+    /// What embedding-single answers to these texts.
+    pub async fn embed(&self, texts: &[impl AsRef<str>]) -> Answer {
+        self.proxy().embed(texts).await
+    }
+
+    /// Texts that ml-base has computed so far.
+    pub async fn computed(&self) -> u64 {
+        self.ml_base().metric("ml_base_texts_total").await
+    }
+}
+
+/// A service on a thread and a runtime of its own, so that it can drain while its test ends.
+#[derive(Debug)]
+struct Running {
+    door: Door,
+    shutdown: CancellationToken,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Running {
+    fn start<Config, Served>(
+        name: &str,
+        config: Config,
+        run: impl FnOnce(Config, TcpListener, CancellationToken) -> Served + Send + 'static,
+    ) -> Self
+    where
+        Config: Send + 'static,
+        Served: Future<Output = anyhow::Result<()>>,
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let door = Door(listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let told = shutdown.clone();
+        let serve = move || {
+            let runtime = Runtime::new().context("start a runtime")?;
+            runtime.block_on(async { run(config, TcpListener::from_std(listener)?, told).await })
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(serve).unwrap();
+        Self { door, shutdown, thread: Some(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        let ended = self.thread.take().map(JoinHandle::join);
+        // A second panic would hide the first one.
+        if !std::thread::panicking() {
+            ended.unwrap().expect("a service should not panic").expect("a service should end well");
+        }
+    }
+}

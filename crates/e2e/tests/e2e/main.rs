@@ -1,0 +1,31 @@
+//! The whole path with the real model: what it answers, what it refuses, and what it does when a part of it fails.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's own functions fails the test")]
+
+mod texts;
+
+mod vectors;
+
+mod cache;
+
+mod unusual;
+
+mod bad_input;
+
+mod grpc;
+
+mod abandoned;
+
+mod loading;
+
+mod model_directory;
+
+mod programs;
+
+mod killed;
+
+mod paused;
+
+mod drained;
+
+mod memory;
