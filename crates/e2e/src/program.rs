@@ -103,7 +103,8 @@ impl Program {
     /// # Panics
     /// If it has ended.
     pub fn memory(&self) -> Memory {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap();
         let bytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();

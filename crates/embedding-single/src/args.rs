@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, env = "EMBEDDING_PORT", default_value_t = 8888, value_name = "PORT")]
     pub port: u16,
     /// Name of this instance, as /health shows it.
-    #[arg(long, default_value = "embedding-single", value_name = "NAME")]
+    #[arg(long, env = "INSTANCE_ID", default_value = "embedding-single", value_name = "NAME")]
     pub instance: String,
     /// Where ml-base, or the balancer in front of it, answers.
     #[arg(long, env = "ML_BASE_URL", default_value = "http://127.0.0.1:8887", value_name = "URL")]
@@ -37,13 +37,13 @@ pub struct Args {
     #[arg(long, env = "EMBEDDING_CACHE_SIZE", value_name = "COUNT")]
     pub cache_entries_max: Option<usize>,
     /// Memory for these vectors, with what it takes to find them.
-    #[arg(long, default_value_t = 512 << 20, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_CACHE_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
     /// Seconds a vector is kept.
     #[arg(long, env = "EMBEDDING_CACHE_TTL", default_value = "3600", value_name = "SECONDS", value_parser = seconds)]
     pub cache_ttl: Duration,
     /// Part of every cache key: proxies of different namespaces never share a vector.
-    #[arg(long, default_value = "default", value_name = "NAME")]
+    #[arg(long, env = "EMBEDDING_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub namespace: String,
     /// Width of the vectors where a request does not ask for one; the model must be trained for it. The full width
     /// by default.
@@ -51,41 +51,41 @@ pub struct Args {
     pub dimensions: Option<u32>,
 
     /// Requests at once (by edition: 8, 64, 512); further ones get 429.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, env = "EMBEDDING_REQUESTS_MAX", value_name = "COUNT")]
     pub requests_max: Option<usize>,
     /// Texts of one request (by edition: 64, 512, 2048).
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, env = "EMBEDDING_REQUEST_TEXTS_MAX", value_name = "COUNT")]
     pub request_texts_max: Option<usize>,
     /// Bytes of one text.
-    #[arg(long, default_value_t = 256 << 10, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_TEXT_BYTES_MAX", default_value_t = 256 << 10, value_name = "BYTES")]
     pub text_bytes_max: usize,
     /// Bytes of one request body.
-    #[arg(long, default_value_t = 8 << 20, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_BODY_BYTES_MAX", default_value_t = 8 << 20, value_name = "BYTES")]
     pub body_bytes_max: usize,
     /// Bytes of all request bodies at once; beyond it requests get 429.
-    #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_BODY_BUDGET_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub body_budget_bytes: usize,
     /// Seconds within which a request is answered; a caller may ask for less with `x-request-timeout-ms`.
-    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "EMBEDDING_REQUEST_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub request_timeout: Duration,
 
     /// Seconds a computation may take, however many wait for it.
-    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "EMBEDDING_COMPUTE_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub compute_timeout: Duration,
     /// Calls to ml-base at once, about 2 for each replica; beyond it missing texts gather and leave together.
-    #[arg(long, default_value_t = 4, value_name = "COUNT")]
+    #[arg(long, env = "EMBEDDING_ML_BASE_CALLS_MAX", default_value_t = 4, value_name = "COUNT")]
     pub ml_base_calls_max: usize,
     /// Texts of one such call (by edition: 8, 32, 128).
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, env = "EMBEDDING_CHUNK_TEXTS_MAX", value_name = "COUNT")]
     pub chunk_texts_max: Option<usize>,
     /// Bytes of the texts of one such call; a larger text goes alone. A balancer can repeat what fits its buffer.
-    #[arg(long, default_value_t = 48 << 10, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_CHUNK_BYTES_MAX", default_value_t = 48 << 10, value_name = "BYTES")]
     pub chunk_bytes_max: usize,
     /// Texts that may wait for a call (8 requests full by default); beyond it requests get 429.
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, env = "EMBEDDING_QUEUE_TEXTS_MAX", value_name = "COUNT")]
     pub queue_texts_max: Option<usize>,
     /// Bytes of the texts that may wait for a call.
-    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(long, env = "EMBEDDING_QUEUE_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
     pub queue_bytes_max: usize,
 
     /// Key that clients have to show as `authorization: Bearer KEY`, or @FILE for a file that holds it. Give the file or
@@ -93,10 +93,10 @@ pub struct Args {
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY|@FILE", value_parser = secret)]
     pub api_key: Option<Secret>,
     /// Origin of web pages that may call; repeatable; `*` for any. None by default.
-    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    #[arg(long = "cors-origin", env = "EMBEDDING_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origins: Vec<String>,
     /// How log lines look.
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// Bounds of the socket side.
     #[command(flatten)]
@@ -158,6 +158,15 @@ fn shows_key(matches: &ArgMatches, args: &Args) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let command = Args::command();
+        let without =
+            command.get_arguments().filter(|flag| flag.get_long().is_some() && flag.get_env().is_none());
+        let names: Vec<_> = without.map(|flag| flag.get_id().as_str()).collect();
+        assert_eq!(names, ["print_config"]);
+    }
 
     #[test]
     fn the_command_is_well_formed() {

@@ -64,8 +64,9 @@ pub(crate) fn router(front: Arc<Front>, gates: Gates) -> Router {
     let cors = cors(&front.config.cors_origins);
     let work = Router::new()
         .route("/embed", post(embed::embed))
-        .route_layer(from_fn_with_state(key.clone(), authenticate))
-        .route_layer(from_fn_with_state(gates.admission, admit));
+        .route_layer(from_fn_with_state(gates.admission, admit))
+        // Outside, so that whoever has no key takes no permit.
+        .route_layer(from_fn_with_state(key.clone(), authenticate));
     let app = Router::new()
         .merge(work)
         .merge(operators(key))

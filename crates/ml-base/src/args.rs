@@ -116,3 +116,19 @@ pub struct ServeArgs {
     #[arg(long)]
     pub print_config: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let command = Cli::command();
+        let without =
+            command.get_arguments().filter(|flag| flag.get_long().is_some() && flag.get_env().is_none());
+        let names: Vec<_> = without.map(|flag| flag.get_id().as_str()).collect();
+        assert_eq!(names, ["print_config"]);
+    }
+}

@@ -59,10 +59,13 @@ impl BodyLimits {
     /// [`ErrorCode::UnsupportedMedia`] for a compressed or non-JSON body, [`ErrorCode::TooLarge`] over the limit,
     /// [`ErrorCode::RequestTimeout`] for one that does not come, [`ErrorCode::Overloaded`] if the budget is spent.
     pub async fn read_json(&self, request: Request<Body>) -> Result<BodyBytes, ApiError> {
-        check_media(request.headers())?;
         let announced = announced_bytes(request.headers());
         if announced.is_some_and(|bytes| bytes > self.bytes_max.saturating_mul(DISCARD_FACTOR)) {
             return Err(self.too_large());
+        }
+        if let Err(error) = check_media(request.headers()) {
+            self.discard(request.into_body()).await;
+            return Err(error);
         }
         let share = self.share(announced.unwrap_or(self.bytes_max).min(self.bytes_max))?;
         let bytes = timeout(self.timeout, self.collect(request.into_body())).await.map_err(|_| {
@@ -100,6 +103,23 @@ impl BodyLimits {
             }
         }
         if seen_bytes > self.bytes_max { Err(self.too_large()) } else { Ok(collected.freeze()) }
+    }
+
+    /// Reads a body that is refused anyway, so that its connection stays usable; within the same bounds.
+    async fn discard(&self, mut body: Body) {
+        let bytes_max = self.bytes_max.saturating_mul(DISCARD_FACTOR);
+        let reading = async {
+            let mut seen_bytes = 0_usize;
+            while let Some(Ok(frame)) = body.frame().await {
+                seen_bytes += frame.data_ref().map_or(0, Bytes::len);
+                if seen_bytes > bytes_max {
+                    return;
+                }
+            }
+        };
+        if timeout(self.timeout, reading).await.is_err() {
+            tracing::debug!("a refused body did not arrive in time");
+        }
     }
 
     fn too_large(&self) -> ApiError {

@@ -1,11 +1,11 @@
 //! The skeleton every service stands on.
 //!
 //! ```text
-//!  signal ──▶ lifecycle ─────────────┬─────────────▶ /health
-//!                                    ▼
-//!  socket ──▶ server ──▶ observe ──▶ admission ──▶ auth ──▶ body ──▶ the service's own handlers
-//!             nodelay    metrics,    429 and 503,  key      bounded
-//!             drain      request id  deadline
+//!  signal ──▶ lifecycle ──────────────────────┬────▶ /health
+//!                                             ▼
+//!  socket ──▶ server ──▶ observe ──▶ auth ──▶ admission ──▶ body ──▶ the service's own handlers
+//!             nodelay    metrics,    key      429 and 503,  bounded
+//!             drain      request id           deadline
 //! ```
 //!
 //! Goals: a refusal is an HTTP status in front of gRPC too, every wait has a bound, a stopping process drains in bounded
@@ -23,10 +23,11 @@ pub mod server;
 
 pub mod observe;
 
+pub mod auth;
+
 pub mod admission;
 pub mod deadline;
 pub mod refusal;
 
-pub mod auth;
 pub mod body;
 pub mod probes;

@@ -41,21 +41,21 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Serialize, clap::Args)]
 pub struct ServerLimits {
     /// Connections at once; further ones wait in the listen queue of the system.
-    #[arg(long, default_value_t = 4096, value_name = "COUNT")]
+    #[arg(long, env = "SUTRA_CONNECTIONS_MAX", default_value_t = 4096, value_name = "COUNT")]
     pub connections_max: usize,
     /// HTTP/2 streams of one connection.
-    #[arg(long, default_value_t = 1024, value_name = "COUNT")]
+    #[arg(long, env = "SUTRA_STREAMS_MAX", default_value_t = 1024, value_name = "COUNT")]
     pub streams_max: u32,
     /// A client that has not sent a request's headers after this many seconds is disconnected.
-    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "SUTRA_HEADER_TIMEOUT", default_value = "60", value_name = "SECONDS", value_parser = seconds)]
     #[serde(serialize_with = "as_seconds", rename = "header_timeout_seconds")]
     pub header_timeout: Duration,
     /// Seconds to go on serving after a stop was asked for, so that a balancer sees `/health` say 503 first.
-    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "SUTRA_DRAIN_DELAY", default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     #[serde(serialize_with = "as_seconds", rename = "drain_delay_seconds")]
     pub drain_delay: Duration,
     /// Seconds to wait for requests in flight before they are cut.
-    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, env = "SUTRA_DRAIN_MAX", default_value = "10", value_name = "SECONDS", value_parser = seconds)]
     #[serde(serialize_with = "as_seconds", rename = "drain_max_seconds")]
     pub drain_max: Duration,
 }

@@ -14,6 +14,11 @@ use tokio::{
 const BODY_BYTES_MAX: usize = 8 << 20;
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
+/// Status, field, a part of the sentence. In the field, `LIST` stands for the name of the list.
+type Refusal = (u16, &'static str, &'static str);
+/// What it is, what is sent, what comes back.
+type Case<Sent> = (&'static str, Sent, Refusal);
+
 /// Asserts a refusal with a sentence about `field` that has `says` in it, and that the connection is good for more.
 async fn assert_refused(client: &mut Client, answer: &Answer, case: &str, refusal: (u16, &str, &str)) {
     let (status, field, says) = refusal;
@@ -35,21 +40,27 @@ async fn post(client: &mut Client, headers: &[(&str, &str)], body: impl Into<Bod
     client.send(request.body(body.into()).unwrap()).await
 }
 
-/// Bodies whose list of texts is wrong: what it is, the value of `list`, and the refusal.
-fn bad_lists(list: &str) -> Vec<(&'static str, Value, (u16, String, &'static str))> {
-    let at = |index: usize| format!("{list}[{index}]");
-    let whole = || list.to_owned();
+/// Wrong lists of texts.
+fn bad_lists() -> Vec<Case<Value>> {
     vec![
-        ("an empty list", json!([]), (400, whole(), "is empty")),
-        ("an empty text", json!(["a", ""]), (400, at(1), "is empty")),
-        ("a number for a text", json!(["a", 5]), (400, at(1), "invalid type: integer `5`")),
-        ("null for a text", json!([null]), (400, at(0), "invalid type: null")),
-        ("a list for a text", json!([["a"]]), (400, at(0), "invalid type: sequence")),
-        ("an object for the list", json!({"a": 1}), (400, whole(), "invalid type: map")),
-        ("a number for the list", json!(1), (400, whole(), "invalid type: integer `1`")),
-        ("NUL", json!(["a\0b"]), (400, at(0), "NUL character at byte 1")),
-        ("a text of 1e6 characters", json!(["a", "x".repeat(1_000_000)]), (422, at(1), "has 1000000 bytes, the limit is 262144")),
-        ("10,000 texts", json!(vec!["a"; 10_000]), (413, whole(), "holds 10000 texts, the limit of edition enterprise is 2048")),
+        ("an empty list", json!([]), (400, "LIST", "is empty")),
+        ("an empty text", json!(["a", ""]), (400, "LIST[1]", "is empty")),
+        ("a number for a text", json!(["a", 5]), (400, "LIST[1]", "invalid type: integer `5`")),
+        ("null for a text", json!([null]), (400, "LIST[0]", "invalid type: null")),
+        ("a list for a text", json!([["a"]]), (400, "LIST[0]", "invalid type: sequence")),
+        ("an object for the list", json!({"a": 1}), (400, "LIST", "invalid type: map")),
+        ("a number for the list", json!(1), (400, "LIST", "invalid type: integer `1`")),
+        ("NUL", json!(["a\0b"]), (400, "LIST[0]", "NUL character at byte 1")),
+        (
+            "a text of 1e6 characters",
+            json!(["a", "x".repeat(1_000_000)]),
+            (422, "LIST[1]", "has 1000000 bytes, the limit is 262144"),
+        ),
+        (
+            "10,000 texts",
+            json!(vec!["a"; 10_000]),
+            (413, "LIST", "holds 10000 texts, the limit of edition enterprise is 2048"),
+        ),
     ]
 }
 
@@ -71,7 +82,7 @@ fn bad_fields() -> Vec<(&'static str, Value, (u16, &'static str))> {
 }
 
 /// Bodies that are no JSON, or not the JSON of a request; `LIST` stands for the name of the list.
-fn bad_bodies() -> Vec<(&'static str, Vec<u8>, (u16, &'static str, &'static str))> {
+fn bad_bodies() -> Vec<Case<Vec<u8>>> {
     vec![
         ("nothing", b"".to_vec(), (400, "", "not valid JSON")),
         ("no JSON", b"a text".to_vec(), (400, "", "not valid JSON")),
@@ -79,11 +90,23 @@ fn bad_bodies() -> Vec<(&'static str, Vec<u8>, (u16, &'static str, &'static str)
         ("invalid UTF-8", b"{\"LIST\": [\"a\xff\"]}".to_vec(), (400, "", "not valid JSON")),
         ("a lone surrogate", br#"{"LIST": ["a\ud800"]}"#.to_vec(), (400, "", "not valid JSON")),
         ("a number out of range", br#"{"LIST": [1e999]}"#.to_vec(), (400, "", "not valid JSON")),
-        ("deep JSON", [br#"{"LIST": "#.to_vec(), b"[".repeat(100_000)].concat(), (400, "LIST[0]", "invalid type: sequence")),
-        ("deep JSON in an unknown field", [br#"{"LIST": ["a"], "x": "#.to_vec(), b"[".repeat(100_000)].concat(), (400, "x", "unknown field `x`")),
+        (
+            "deep JSON",
+            [br#"{"LIST": "#.to_vec(), b"[".repeat(100_000)].concat(),
+            (400, "LIST[0]", "invalid type: sequence"),
+        ),
+        (
+            "deep JSON in an unknown field",
+            [br#"{"LIST": ["a"], "x": "#.to_vec(), b"[".repeat(100_000)].concat(),
+            (400, "x", "unknown field `x`"),
+        ),
         ("a field twice", br#"{"LIST": ["a"], "LIST": ["b"]}"#.to_vec(), (400, "", "duplicate field")),
         ("something after the body", br#"{"LIST": ["a"]} {}"#.to_vec(), (400, "", "goes on after")),
-        ("both lists", br#"{"texts": ["a"], "inputs": ["a"]}"#.to_vec(), (400, "inputs", "exclude each other")),
+        (
+            "both lists",
+            br#"{"texts": ["a"], "inputs": ["a"]}"#.to_vec(),
+            (400, "inputs", "exclude each other"),
+        ),
         ("no list", b"{}".to_vec(), (400, "texts", "is required")),
         ("a list for a body", br#"["a"]"#.to_vec(), (400, "", "not what POST /embed takes")),
     ]
@@ -92,8 +115,9 @@ fn bad_bodies() -> Vec<(&'static str, Vec<u8>, (u16, &'static str, &'static str)
 async fn bad_json_at(door: Door) {
     let client = &mut door.connect().await;
     for list in ["texts", "inputs"] {
-        for (case, value, (status, field, says)) in bad_lists(list) {
+        for (case, value, (status, field, says)) in bad_lists() {
             let answer = client.ask(&json!({list: value})).await;
+            let field = field.replace("LIST", list);
             assert_refused(client, &answer, &format!("{case} in `{list}`"), (status, &field, says)).await;
         }
         for (field, value, (status, says)) in bad_fields() {
@@ -129,7 +153,8 @@ fn too_long_a_body() -> Vec<u8> {
 }
 
 fn in_pieces(body: Vec<u8>) -> Body {
-    let pieces: Vec<_> = body.chunks(64 << 10).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<_> =
+        body.chunks(64 << 10).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
     Body::from_stream(stream::iter(pieces))
 }
 

@@ -35,7 +35,9 @@ fn unit_norm(bytes: &[u8]) -> Vec<f32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goldens_match_over_grpc_and_a_bad_item_fails_alone() {
-    let Some(grid) = Grid::start("grpc::goldens_match_over_grpc_and_a_bad_item_fails_alone").await else { return };
+    let Some(grid) = Grid::start("grpc::goldens_match_over_grpc_and_a_bad_item_fails_alone").await else {
+        return;
+    };
     let mut client = InferenceClient::new(connect(&grid).await);
     let goldens = goldens();
     let long = EmbedItem { truncation: Truncation::None.into(), ..item(&goldens.last().unwrap().text) };
@@ -62,9 +64,13 @@ async fn bad_calls_are_refused_with_their_code_and_the_connection_lives_on() {
     let identity = "0".repeat(64);
     let bad_calls = [
         ("no item", request(vec![]), Code::InvalidArgument),
-        ("too many items", request(vec![item("a"); 10_000]), Code::InvalidArgument),
+        ("too many items", request(vec![item("a"); 10_000]), Code::OutOfRange),
         ("another model", EmbedRequest { model: "tiny".into(), ..request(vec![item("a")]) }, Code::NotFound),
-        ("another identity", EmbedRequest { expected_identity: identity, ..request(vec![item("a")]) }, Code::FailedPrecondition),
+        (
+            "another identity",
+            EmbedRequest { expected_identity: identity, ..request(vec![item("a")]) },
+            Code::FailedPrecondition,
+        ),
         ("a message over the limit", request(vec![item(&"x".repeat(9 << 20))]), Code::OutOfRange),
     ];
     for (case, call, code) in bad_calls {

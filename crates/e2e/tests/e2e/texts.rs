@@ -1,8 +1,8 @@
 //! Texts that nobody has asked for yet.
 
 const WORDS: [&str; 16] = [
-    "river", "stone", "window", "garden", "winter", "letter", "bridge", "morning", "silver", "engine", "forest",
-    "market", "kitchen", "shadow", "harbor", "music",
+    "river", "stone", "window", "garden", "winter", "letter", "bridge", "morning", "silver", "engine",
+    "forest", "market", "kitchen", "shadow", "harbor", "music",
 ];
 
 /// A text of about `words` tokens; each `number` gives another one.

@@ -6,10 +6,19 @@ use serde_json::json;
 use crate::texts::text;
 
 fn unusual_texts() -> Vec<String> {
-    let mut texts: Vec<String> =
-        [" ", "\n\t ", "[CLS]", "[SEP] [PAD] [MASK]", "\u{feff}mark", "\u{10ffff}", "e\u{301}\u{301}\u{301}", "\u{202e}abc", "👩‍👩‍👧‍👦"]
-            .map(str::to_owned)
-            .into();
+    let mut texts: Vec<String> = [
+        " ",
+        "\n\t ",
+        "[CLS]",
+        "[SEP] [PAD] [MASK]",
+        "\u{feff}mark",
+        "\u{10ffff}",
+        "e\u{301}\u{301}\u{301}",
+        "\u{202e}abc",
+        "👩‍👩‍👧‍👦",
+    ]
+    .map(str::to_owned)
+    .into();
     // As many bytes as a text may have: one word, one repeated sign, words.
     texts.push("a".repeat(256 << 10));
     texts.push("字".repeat((256 << 10) / 3));
@@ -42,11 +51,17 @@ async fn long_texts_at(door: Door, who: &str) {
         let rows = client.ask(&asked).await.rows();
         long.assert_is(rows.last().unwrap(), who);
     }
-    for (list, asked) in [("inputs", json!(long.text)), ("inputs", json!([long.text])), ("texts", json!([long.text]))] {
+    for (list, asked) in
+        [("inputs", json!(long.text)), ("inputs", json!([long.text])), ("texts", json!([long.text]))]
+    {
         let answer = client.ask(&json!({list: asked, "truncate": false})).await;
         let error = answer.json();
         assert_eq!(answer.status.as_u16(), 422, "{who}: {error}");
-        assert_eq!((&error["field"], &error["text_index"]), (&json!(format!("{list}[0]")), &json!(0)), "{who}");
+        assert_eq!(
+            (&error["field"], &error["text_index"]),
+            (&json!(format!("{list}[0]")), &json!(0)),
+            "{who}"
+        );
         let message = error["error"].as_str().unwrap();
         assert!(message.contains("tokens, the limit is 256"), "{who}: {message}");
     }

@@ -61,7 +61,8 @@ async fn walk_through(mut client: Client, number: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn goldens_match_for_64_clients_at_once_with_duplicates() {
-    let Some(grid) = Grid::start("vectors::goldens_match_for_64_clients_at_once_with_duplicates").await else {
+    let Some(grid) = Grid::start("vectors::goldens_match_for_64_clients_at_once_with_duplicates").await
+    else {
         return;
     };
     let mut clients = JoinSet::new();
@@ -75,7 +76,8 @@ async fn goldens_match_for_64_clients_at_once_with_duplicates() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vector_does_not_depend_on_what_is_computed_with_it() {
-    let Some(grid) = Grid::start("vectors::a_vector_does_not_depend_on_what_is_computed_with_it").await else {
+    let Some(grid) = Grid::start("vectors::a_vector_does_not_depend_on_what_is_computed_with_it").await
+    else {
         return;
     };
     // Of many lengths, so that batches are ragged.
