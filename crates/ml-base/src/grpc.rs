@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    pipeline::{Answer, Embedded, Input, Item, ItemFailure},
-    serving::{Serving, Slot},
+    item::{Embedded, Input, Item, ItemFailure},
+    pipeline::Answer,
+    serving::{Serving, Slot, count},
 };
 
 /// The service; answers once a model is in its slot.
@@ -136,11 +137,6 @@ fn write_item(item: Result<Embedded, ItemFailure>, vectors: &mut Vec<u8>) -> Ite
             ItemResult { status: status.into(), message, tokens: 0, truncated: false }
         }
     }
-}
-
-/// Counts on the wire have 32 bits; no limit here comes near.
-pub(crate) fn count(value: usize) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 fn microseconds(time: Duration) -> u64 {

@@ -23,7 +23,8 @@ use tokio::time::Instant;
 use vector::{Finish, Normalization};
 
 use crate::{
-    pipeline::{Answer, Input, Item},
+    item::{Input, Item},
+    pipeline::Answer,
     serving::{Serving, Slot},
 };
 

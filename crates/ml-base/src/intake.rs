@@ -17,7 +17,7 @@ pub mod tokenizer;
 
 pub use tokenizer::{Tokenized, Tokenizer};
 
-use crate::pipeline::{Input, Item, ItemFailure};
+use crate::item::{Input, Item, ItemFailure};
 
 /// Calls waiting to be tokenized, for each thread.
 const CALLS_WAITING_PER_THREAD: usize = 64;

@@ -22,6 +22,8 @@ pub mod http;
 
 pub mod grpc;
 
+pub mod item;
+
 pub mod pipeline;
 
 pub mod intake;

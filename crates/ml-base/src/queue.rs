@@ -15,7 +15,7 @@ use std::{
 use engine::TokenIds;
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::pipeline::{Computed, ItemFailure};
+use crate::item::{Computed, ItemFailure};
 
 /// Entries looked at beyond those taken, to fill up a batch.
 const SKIP_AHEAD_MAX: usize = 32;

@@ -8,7 +8,7 @@ use protocol::{
 };
 use vector::{Finish, FinishError, Normalization};
 
-use crate::{config::Limits, grpc::count, model::ModelFiles, pipeline::Pipeline};
+use crate::{config::Limits, model::ModelFiles, pipeline::Pipeline};
 
 /// The loaded model with everything a call needs.
 #[derive(Debug)]
@@ -137,4 +137,9 @@ impl Slot {
             tracing::error!("a second model was loaded; the first one stays");
         }
     }
+}
+
+/// Counts on the wire have 32 bits; no limit here comes near.
+pub(crate) fn count(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }

@@ -18,8 +18,8 @@ use service::lifecycle::{Lifecycle, State};
 use tokio::time::Instant;
 
 use crate::{
+    item::{Computed, ItemFailure},
     metrics::Metrics,
-    pipeline::{Computed, ItemFailure},
     queue::{Entry, FormedBatch, Queue},
 };
 use protocol::inference::ItemStatus;

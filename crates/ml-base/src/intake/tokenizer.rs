@@ -12,7 +12,7 @@ use protocol::{
 };
 use tokenizers::{PostProcessor, TruncationDirection};
 
-use crate::pipeline::ItemFailure;
+use crate::item::ItemFailure;
 
 /// A text as the engine takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
