@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use service::{
@@ -23,6 +23,7 @@ use service::{
     auth::{ApiKey, authenticate},
     body::BodyLimits,
     deadline::TIMEOUT_HEADER,
+    leftover::read_leftovers,
     observe::{Observer, observe},
     probes::{self, Probes},
     refusal,
@@ -78,7 +79,7 @@ pub(crate) fn router(front: Arc<Front>, gates: Gates) -> Router {
         Some(cors) => app.layer(cors),
         None => app,
     };
-    app.layer(from_fn_with_state(gates.observer, observe))
+    app.layer(from_fn(read_leftovers)).layer(from_fn_with_state(gates.observer, observe))
 }
 
 fn operators(key: ApiKey) -> Router<Arc<Front>> {

@@ -106,6 +106,7 @@ impl Pending {
 fn refused(error: PushError) -> ApiError {
     let code = match error {
         PushError::Full { .. } => ErrorCode::Overloaded,
+        PushError::TooLarge { .. } => ErrorCode::TooLarge,
         PushError::Closed => ErrorCode::Unavailable,
     };
     ApiError::new(code, error.to_string())

@@ -51,7 +51,7 @@ pub struct QueueLimits {
     pub batch_texts_max: usize,
 }
 
-/// The queue is full, or closed.
+/// The queue cannot take a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The tokens of the call do not fit beside those waiting.
@@ -61,6 +61,14 @@ pub enum PushError {
         waiting: usize,
         /// Tokens of the call.
         more: usize,
+        /// The limit.
+        tokens_max: usize,
+    },
+    /// The call would not fit into an empty queue either: waiting does not help.
+    #[error("the texts of the call have {tokens} tokens, the limit is {tokens_max} a call")]
+    TooLarge {
+        /// Tokens of the call.
+        tokens: usize,
         /// The limit.
         tokens_max: usize,
     },
@@ -111,6 +119,9 @@ impl Queue {
         let more = entries.iter().map(|entry| entry.ids.len()).sum::<usize>();
         if waiting.is_closed {
             return Err(PushError::Closed);
+        }
+        if more > self.limits.tokens_max {
+            return Err(PushError::TooLarge { tokens: more, tokens_max: self.limits.tokens_max });
         }
         if waiting.tokens + more > self.limits.tokens_max {
             return Err(PushError::Full {

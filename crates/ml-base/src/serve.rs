@@ -9,6 +9,7 @@ use protocol::inference::inference_server::InferenceServer;
 use service::{
     admission::{Admission, admit},
     body::BodyLimits,
+    leftover::read_leftovers,
     lifecycle::{Lifecycle, State},
     observe::{Observer, observe},
     probes::{self, Probes},
@@ -83,6 +84,7 @@ fn router(limits: &Limits, slot: &Slot, probes: Probes, observer: Observer) -> R
         .merge(grpc_probes(lifecycle))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(middleware::from_fn(read_leftovers))
         .layer(middleware::from_fn_with_state(observer, observe))
 }
 

@@ -16,9 +16,6 @@ use tokio::{
 
 /// Bytes one permit of the budget stands for, so that a budget of gigabytes still fits a semaphore.
 const BUDGET_UNIT_BYTES: usize = 1024;
-/// A body over the limit is read and thrown away up to this many times the limit, so that its sender sees the refusal
-/// instead of a broken connection.
-const DISCARD_FACTOR: usize = 8;
 
 /// Bounds for bodies; clones share the budget.
 #[derive(Debug, Clone)]
@@ -60,14 +57,11 @@ impl BodyLimits {
     /// [`ErrorCode::RequestTimeout`] for one that does not come, [`ErrorCode::Overloaded`] if the budget is spent.
     pub async fn read_json(&self, request: Request<Body>) -> Result<BodyBytes, ApiError> {
         let announced = announced_bytes(request.headers());
-        if announced.is_some_and(|bytes| bytes > self.bytes_max.saturating_mul(DISCARD_FACTOR)) {
+        if announced.is_some_and(|bytes| bytes > self.bytes_max) {
             return Err(self.too_large());
         }
-        if let Err(error) = check_media(request.headers()) {
-            self.discard(request.into_body()).await;
-            return Err(error);
-        }
-        let share = self.share(announced.unwrap_or(self.bytes_max).min(self.bytes_max))?;
+        check_media(request.headers())?;
+        let share = self.share(announced.unwrap_or(self.bytes_max))?;
         let bytes = timeout(self.timeout, self.collect(request.into_body())).await.map_err(|_| {
             ApiError::new(
                 ErrorCode::RequestTimeout,
@@ -87,39 +81,17 @@ impl BodyLimits {
 
     async fn collect(&self, mut body: Body) -> Result<Bytes, ApiError> {
         let mut collected = BytesMut::new();
-        let mut seen_bytes = 0_usize;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 ApiError::new(ErrorCode::Malformed, format!("the body broke off: {error}"))
             })?;
             let Ok(data) = frame.into_data() else { continue };
-            seen_bytes += data.len();
-            if seen_bytes <= self.bytes_max {
-                collected.extend_from_slice(&data);
-            } else if seen_bytes > self.bytes_max.saturating_mul(DISCARD_FACTOR) {
-                break;
-            } else {
-                collected = BytesMut::new();
+            if collected.len() + data.len() > self.bytes_max {
+                return Err(self.too_large());
             }
+            collected.extend_from_slice(&data);
         }
-        if seen_bytes > self.bytes_max { Err(self.too_large()) } else { Ok(collected.freeze()) }
-    }
-
-    /// Reads a body that is refused anyway, so that its connection stays usable; within the same bounds.
-    async fn discard(&self, mut body: Body) {
-        let bytes_max = self.bytes_max.saturating_mul(DISCARD_FACTOR);
-        let reading = async {
-            let mut seen_bytes = 0_usize;
-            while let Some(Ok(frame)) = body.frame().await {
-                seen_bytes += frame.data_ref().map_or(0, Bytes::len);
-                if seen_bytes > bytes_max {
-                    return;
-                }
-            }
-        };
-        if timeout(self.timeout, reading).await.is_err() {
-            tracing::debug!("a refused body did not arrive in time");
-        }
+        Ok(collected.freeze())
     }
 
     fn too_large(&self) -> ApiError {

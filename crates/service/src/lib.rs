@@ -5,7 +5,8 @@
 //!                                             ▼
 //!  socket ──▶ server ──▶ observe ──▶ auth ──▶ admission ──▶ body ──▶ the service's own handlers
 //!             nodelay    metrics,    key      429 and 503,  bounded
-//!             drain      request id           deadline
+//!             drain      request id,          deadline
+//!                        leftovers
 //! ```
 //!
 //! Goals: a refusal is an HTTP status in front of gRPC too, every wait has a bound, a stopping process drains in bounded
@@ -22,6 +23,7 @@ pub mod lifecycle;
 pub mod server;
 
 pub mod observe;
+pub mod leftover;
 
 pub mod auth;
 

@@ -17,6 +17,7 @@ use protocol::inference::{
 };
 use service::{
     admission::{Admission, admit},
+    leftover::read_leftovers,
     lifecycle::{Lifecycle, State},
     observe::{Observer, observe},
     probes::{self, Probes},
@@ -24,6 +25,7 @@ use service::{
     server::{Drained, ServerLimits, serve},
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
@@ -107,6 +109,7 @@ async fn start(limits: ServerLimits) -> Front {
         .merge(probes::routes(probes))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(middleware::from_fn(read_leftovers))
         .layer(middleware::from_fn_with_state(observer, observe));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -307,9 +310,9 @@ async fn headers_that_never_come_end_the_connection() {
     let front = start(limits).await;
     for said in ["", "POST /work HTTP/1.1\r\nhost: a\r\n"] {
         let mut stream = TcpStream::connect(front.address).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, said.as_bytes()).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.unwrap();
+        stream.read_to_end(&mut answer).await.unwrap();
     }
 }
 
@@ -321,4 +324,38 @@ async fn request_id_is_kept_or_given() {
     let request = Request::get("/livez").header("x-request-id", "mine").body(Full::default()).unwrap();
     let kept = front.connect().await.send_request(request).await.unwrap();
     assert_eq!(kept.headers()["x-request-id"], "mine");
+}
+
+#[tokio::test]
+async fn a_refusal_is_seen_by_a_client_that_is_still_sending_and_its_connection_stays_usable() {
+    let front = start(ServerLimits::default()).await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let body = vec![b'x'; 4 << 20];
+    for (method, headers, status) in
+        [("PUT", "", "405"), ("POST", "x-request-timeout-ms: soon\r\n", "400"), ("POST", "", "503")]
+    {
+        if status == "503" {
+            front.lifecycle.set(State::Broken);
+        }
+        let head =
+            format!("{method} /work HTTP/1.1\r\nhost: a\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+        read_rest(&mut stream).await;
+    }
+}
+
+/// Reads an answer to its end, by its content-length.
+async fn read_rest(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") {
+        seen.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(seen).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
 }

@@ -11,6 +11,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::texts::long_text;
+
 const BODY_BYTES_MAX: usize = 8 << 20;
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -234,4 +236,19 @@ async fn bad_requests_are_refused_by_name_at_both_doors() {
         bad_requests_at(door).await;
         huge_announcement_at(door).await;
     }
+}
+
+/// Each text is within its limits, but all of them would not fit into the queue even if it were empty: an answer that
+/// says "later" would be asked for for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_more_tokens_than_ml_base_ever_queues_is_refused_for_good() {
+    let builder =
+        Grid::builder("bad_input::a_list_with_more_tokens_than_ml_base_ever_queues_is_refused_for_good");
+    let Some(grid) = builder.ml_base(&["--queue-tokens-max", "8192"]).start().await else { return };
+    let mut client = grid.ml_base().connect().await;
+    let texts: Vec<String> = (0..33).map(long_text).collect();
+    let answer = client.embed(&texts).await;
+    let says = "have 8448 tokens, the limit is 8192 a call";
+    assert_refused(&mut client, &answer, "too many tokens", (413, "", says)).await;
+    assert_eq!(client.embed(&texts[..4]).await.rows().len(), 4);
 }

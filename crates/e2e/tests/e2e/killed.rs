@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use e2e::{Answer, Door, largest_delta, model_dir, until};
@@ -23,6 +23,8 @@ use crate::{
 
 const CLIENTS: usize = 16;
 const CACHED: [&str; 3] = ["a cached text", "another one", "the third"];
+/// embedding-single's own limit for a request, and what a loaded machine may add.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30 + 10);
 /// Between two requests of one client.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -94,7 +96,9 @@ async fn ask_for_new_texts(proxy: Door, client: usize, tally: Arc<Tally>, stop: 
             return;
         }
         let first = (round * CLIENTS + client) * 2;
+        let asked = Instant::now();
         let answer = connection.embed(&[text(first, 60), text(first + 1, 20)]).await;
+        assert!(asked.elapsed() <= ANSWER_TIME_MAX, "after {:?}: {}", asked.elapsed(), answer.shown());
         tally.count(&answer, 2);
     }
 }

@@ -83,6 +83,15 @@ fn a_call_that_does_not_fit_is_refused_whole() {
 }
 
 #[test]
+fn a_call_that_would_never_fit_is_too_large_and_not_told_to_wait() {
+    let queue = Queue::new(LIMITS);
+    let (first, _first_answer) = entry(60, Instant::now());
+    let (second, _second_answer) = entry(41, Instant::now());
+    let error = queue.push(vec![first, second], Instant::now()).unwrap_err();
+    assert_eq!(error, PushError::TooLarge { tokens: 101, tokens_max: 100 });
+}
+
+#[test]
 fn a_closed_queue_gives_out_what_it_has_and_then_ends() {
     let queue = Queue::new(LIMITS);
     let _answers = push(&queue, &[1]);
