@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
@@ -24,8 +25,7 @@ const LOG_LINES_SHOWN: usize = 40;
 pub(super) fn start(workspace: &Workspace, args: &GridArgs) -> Result<()> {
     let path = workspace.logs().join("supervisor.log");
     let log = new_log(workspace, &path).with_context(|| format!("create {}", path.display()))?;
-    // By its place: the build before may have put a new file there, and this process still runs the old one.
-    let mut supervisor = Command::new(workspace.binary("xtask")?)
+    let mut supervisor = Command::new(this_program().context("find this program")?)
         .arg("supervise")
         .args(["--model", &args.model])
         .args(args.ports_from.map(|port| format!("--ports-from={port}")))
@@ -53,4 +53,11 @@ fn new_log(workspace: &Workspace, path: &std::path::Path) -> std::io::Result<Fil
     fs::create_dir_all(workspace.logs())?;
     log::rotate(path)?;
     File::create(path)
+}
+
+/// The file of this program. The build may have put a new one in its place, which Linux says behind the path.
+fn this_program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let replaced = path.to_str().and_then(|text| text.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.unwrap_or(path))
 }
