@@ -151,7 +151,8 @@ fn check_numbers(args: &Args, problems: &mut Problems) {
     }
     let (bytes, segment_bytes) = (args.bytes_max, args.segment_bytes_max);
     let bytes_most = segment_bytes.saturating_mul(SEGMENTS_MAX);
-    let message = format_args!("is {bytes}, the limits are {BYTES_MIN} and {SEGMENTS_MAX} segments, {bytes_most}");
+    let message =
+        format_args!("is {bytes}, the limits are {BYTES_MIN} and {SEGMENTS_MAX} segments, {bytes_most}");
     problems.require((BYTES_MIN..=bytes_most.max(BYTES_MIN)).contains(&bytes), "--bytes-max", message);
     let least = BYTES_MIN / SEGMENTS_MAX;
     let message = format_args!("is {segment_bytes}, the limits are {least} and {SEGMENT_BYTES_MAX}");

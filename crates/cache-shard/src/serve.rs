@@ -63,7 +63,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         }
     };
     if let Some(keeper) = keeper {
-        tracing::info!(drained = ?serving.await, "stopped");
+        let drained = serving.await;
+        tracing::info!(?drained, "stopped");
         // Waits for its last round, and so for a disk.
         tokio::task::spawn_blocking(|| drop(keeper)).await?;
     }

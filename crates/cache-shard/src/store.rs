@@ -56,7 +56,8 @@ pub use keeper::{Keeper, KeeperError};
 pub use reading::Found;
 pub use stats::Stats;
 pub use vector::{
-    Element, Hit, Identity, Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, Precision, TTL_MAX, Vector, WIDTH_MAX,
+    Element, Hit, Identity, Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, Precision, TTL_MAX, Vector,
+    WIDTH_MAX,
 };
 pub use writing::{ChangeError, PutAnswer, PutError, PutOutcome};
 
@@ -170,7 +171,7 @@ impl Store {
         let lock = lock::take(&disk).map_err(|error| OpenError::directory(&disk, error))?;
         let trouble = match &lock {
             Lock::Held { .. } => None,
-            Lock::Unneeded(trouble) => Some(trouble.clone()),
+            Lock::Unwritable { trouble, .. } => Some(trouble.clone()),
             Lock::Taken => return Err(OpenError::InUse { path: options.directory }),
         };
         let timeline = Timeline::new(options.clock.clone());

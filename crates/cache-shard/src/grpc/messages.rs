@@ -12,7 +12,8 @@ use protocol::{
 };
 
 use crate::store::{
-    Element, Found, Hit, Identity, Key, NewRecord, Precision, PutError, PutOutcome, Store, TroubleKind, Vector,
+    Element, Found, Hit, Identity, Key, NewRecord, Precision, PutError, PutOutcome, Store, TroubleKind,
+    Vector,
 };
 
 /// Keys of a call. A key of another length is a mistake of the caller's code, so it refuses the call.

@@ -95,8 +95,7 @@ impl Disk {
     pub(super) fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let draft = format!("{name}.draft");
         self.admit()?;
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).open(self.path(&draft))?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(self.path(&draft))?;
         self.write_at(&file, contents, 0)?;
         file.sync_all()?;
         fs::rename(self.path(&draft), self.path(name))?;
@@ -145,10 +144,13 @@ pub struct Trouble {
 
 impl Trouble {
     pub(super) fn new(what: &str, error: &io::Error) -> Self {
-        let kind = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => TroubleKind::Full,
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => TroubleKind::ReadOnly,
-            _ => TroubleKind::Io,
+        let is_among = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
+        let kind = if is_among(&[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded]) {
+            TroubleKind::Full
+        } else if is_among(&[io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied]) {
+            TroubleKind::ReadOnly
+        } else {
+            TroubleKind::Io
         };
         Self { kind, message: format!("{what}: {error}") }
     }

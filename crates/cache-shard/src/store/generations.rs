@@ -150,7 +150,11 @@ mod tests {
             let mut flipped = text.clone().into_bytes();
             flipped[index] ^= 1;
             assert_eq!(Generations::decode(&flipped), Err(BadFile::Damaged), "byte {index}");
-            assert_eq!(Generations::decode(&text.as_bytes()[..index]), Err(BadFile::Damaged), "length {index}");
+            assert_eq!(
+                Generations::decode(&text.as_bytes()[..index]),
+                Err(BadFile::Damaged),
+                "length {index}"
+            );
         }
     }
 

@@ -74,17 +74,18 @@ impl Store {
         let unsynced = mem::take(&mut writer.unsynced);
         let is_directory_unsynced = mem::take(&mut writer.is_directory_unsynced);
         drop(writer);
+        let mut synced = Ok(());
         for segment in unsynced {
             if let Err(error) = segment.sync() {
                 // What the system could not write it will not try again: nothing more goes into this file.
                 let mut writer = self.lock_writer();
                 writer.active.take_if(|active| active.number == segment.number);
-                return Err(Trouble::new("a segment cannot be synced", &error));
+                synced = Err(Trouble::new("a segment cannot be synced", &error));
             }
         }
-        match is_directory_unsynced {
-            true => self.disk.sync_directory().map_err(|error| Trouble::new("the directory cannot be synced", &error)),
-            false => Ok(()),
+        if is_directory_unsynced && let Err(error) = self.disk.sync_directory() {
+            synced = Err(Trouble::new("the directory cannot be synced", &error));
         }
+        synced
     }
 }

@@ -14,32 +14,38 @@ const FILE_NAME: &str = "LOCK";
 pub(super) enum Lock {
     /// Ours until this is dropped.
     Held { _file: File },
-    /// The directory cannot be written, by anybody who is like us.
-    Unneeded(Trouble),
+    /// The directory cannot be written, by us or by anybody who is like us. The lock is ours if there is a file for it.
+    Unwritable { _file: Option<File>, trouble: Trouble },
     /// Another process has it.
     Taken,
 }
 
 /// Takes the lock of the directory.
 pub(super) fn take(disk: &Disk) -> io::Result<Lock> {
-    let file = match disk.open_or_create(FILE_NAME) {
-        Ok(file) => file,
-        Err(error) => match File::open(disk.path(FILE_NAME)) {
-            Ok(file) => file,
-            Err(_) => return read_only(error),
-        },
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Lock::Held { _file: file }),
-        Err(TryLockError::WouldBlock) => Ok(Lock::Taken),
-        Err(TryLockError::Error(error)) => Err(error),
+    match disk.open_or_create(FILE_NAME) {
+        Ok(file) => Ok(if is_ours(&file)? { Lock::Held { _file: file } } else { Lock::Taken }),
+        Err(error) => take_unwritable(disk, error),
     }
 }
 
-fn read_only(error: io::Error) -> io::Result<Lock> {
-    let trouble = Trouble::new("the lock file cannot be made", &error);
+fn take_unwritable(disk: &Disk, error: io::Error) -> io::Result<Lock> {
+    let trouble = Trouble::new("the lock file cannot be written", &error);
+    let file = File::open(disk.path(FILE_NAME)).ok();
+    if let Some(file) = &file
+        && !is_ours(file)?
+    {
+        return Ok(Lock::Taken);
+    }
     match trouble.kind {
-        TroubleKind::ReadOnly | TroubleKind::Full => Ok(Lock::Unneeded(trouble)),
+        TroubleKind::ReadOnly | TroubleKind::Full => Ok(Lock::Unwritable { _file: file, trouble }),
         TroubleKind::Io => Err(error),
+    }
+}
+
+fn is_ours(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -55,7 +55,7 @@ impl Store {
             .iter()
             .zip(located)
             .map(|(key, located)| {
-                let (location, segment) = located?;
+                let (location, segment) = located.filter(|_| bytes_left > 0)?;
                 let hit = self.read(&asked, key, location, &segment)?;
                 bytes_left = bytes_left.checked_sub(hit.vector.bytes.len()).or_else(|| {
                     bytes_left = 0;
@@ -91,12 +91,7 @@ impl Store {
     }
 }
 
-fn read_record(
-    asked: &Asked<'_>,
-    key: &Key,
-    location: Location,
-    segment: &Segment,
-) -> Result<Hit, Miss> {
+fn read_record(asked: &Asked<'_>, key: &Key, location: Location, segment: &Segment) -> Result<Hit, Miss> {
     let offset = u64::from(location.offset);
     let bytes = segment.read(offset, location.bytes as usize).map_err(|error| {
         if error.kind() == io::ErrorKind::UnexpectedEof {

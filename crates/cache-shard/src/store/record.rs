@@ -169,7 +169,15 @@ impl<'a> Record<'a> {
                 if width == 0 || width > WIDTH_MAX || bytes.len() != width as usize * element.bytes() {
                     return Err(Damaged);
                 }
-                Content::Vector { identity, element, precision, width, tokens, truncated: truncated == 1, bytes }
+                Content::Vector {
+                    identity,
+                    element,
+                    precision,
+                    width,
+                    tokens,
+                    truncated: truncated == 1,
+                    bytes,
+                }
             }
             KIND_REMOVAL if bytes.is_empty() => Content::Removal,
             _ => return Err(Damaged),

@@ -22,9 +22,7 @@ use super::{
     generations::{self, BadFile, Generations},
     index::{Index, Location},
     record::{Content, Record},
-    segment::{
-        BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name,
-    },
+    segment::{BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name},
 };
 
 /// A longer file was not written by this program.
@@ -127,13 +125,17 @@ fn read_segment(
     let path = disk.path(&file_name(number));
     let (file, access, data) = match open_whole(&path) {
         Ok(opened) => opened,
-        Err(error) => return Ok(set_aside(disk, number, &error.to_string(), recovered)),
+        Err(error) => {
+            set_aside(disk, number, &error.to_string(), recovered);
+            return Ok(());
+        }
     };
     let salt = match read_header(&data) {
         Ok(salt) => salt,
         Err(BadHeader::NewerVersion(version)) => return Err(OpenError::NewerVersion { path, version }),
         Err(BadHeader::Damaged) => {
-            return Ok(set_aside(disk, number, "its header is damaged", recovered));
+            set_aside(disk, number, "its header is damaged", recovered);
+            return Ok(());
         }
     };
     let segment = Arc::new(Segment::new(number, salt, file, data.len() as u64));
@@ -185,7 +187,11 @@ fn is_plain_file(path: &Path) -> io::Result<u64> {
 }
 
 /// Records and gaps.
-fn scan(data: &[u8], segment: &Segment, mut found: impl FnMut(&Record<'_>, (u32, u32, u32))) -> (usize, usize) {
+fn scan(
+    data: &[u8],
+    segment: &Segment,
+    mut found: impl FnMut(&Record<'_>, (u32, u32, u32)),
+) -> (usize, usize) {
     let (mut records, mut gaps, mut is_gap) = (0, 0, false);
     let mut offset = HEADER_BYTES;
     while offset < data.len() {

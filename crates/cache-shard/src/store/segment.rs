@@ -182,7 +182,8 @@ mod tests {
     fn only_our_own_names_are_read() {
         assert_eq!(read_name("0000000007.seg"), Some(Named::Segment(7)));
         assert_eq!(read_name("0000000007.seg.damaged"), Some(Named::Damaged(7)));
-        for name in ["7.seg", "+000000007.seg", "0000000007.segment", "LOCK", "ééééééé", "9999999999.seg"] {
+        for name in ["7.seg", "+000000007.seg", "0000000007.segment", "LOCK", "ééééééé", "9999999999.seg"]
+        {
             assert_eq!(read_name(name), None, "{name}");
         }
     }

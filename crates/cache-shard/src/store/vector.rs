@@ -110,7 +110,9 @@ impl Element {
     fn are_finite(self, bytes: &[u8]) -> bool {
         // NaN and infinity are the numbers whose exponent is all ones.
         match self {
-            Self::Float32 => bytes.as_chunks::<4>().0.iter().all(|number| f32::from_le_bytes(*number).is_finite()),
+            Self::Float32 => {
+                bytes.as_chunks::<4>().0.iter().all(|number| f32::from_le_bytes(*number).is_finite())
+            }
             Self::Float16 => {
                 bytes.as_chunks::<2>().0.iter().all(|number| u16::from_le_bytes(*number) & 0x7c00 != 0x7c00)
             }

@@ -4,8 +4,9 @@ use std::sync::{Arc, PoisonError};
 
 use super::{
     Durability, Store, Writer,
+    budget::Because,
     clock::milliseconds,
-    disk::Trouble,
+    disk::{Trouble, TroubleKind},
     generations::{self, Cleared},
     index::Location,
     record::{Content, Record},
@@ -239,8 +240,14 @@ impl Store {
         // Freed here, where no reader waits.
         drop(forgotten);
         writer.generations_unsaved = true;
-        let saved = self.save_generations(&mut writer);
-        self.note(saved.as_ref().map(|()| ()));
+        let saved = self.save_generations(&mut writer).or_else(|trouble| match trouble.kind {
+            // A full disk is a good reason to clear: the little space this takes comes from the oldest segment.
+            TroubleKind::Full if self.drop_oldest(&mut writer, Because::OverBudget)? => {
+                self.save_generations(&mut writer)
+            }
+            TroubleKind::Full | TroubleKind::ReadOnly | TroubleKind::Io => Err(trouble),
+        });
+        self.note(saved.as_ref().copied());
         saved.map(|()| generation).map_err(ChangeError)
     }
 
