@@ -13,17 +13,31 @@ const FILE_NAME: &str = "LOCK";
 #[derive(Debug)]
 pub(super) enum Lock {
     /// Ours until this is dropped.
-    Held { _file: File },
+    Held { file: File },
     /// The directory cannot be written, by us or by anybody who is like us. The lock is ours if there is a file for it.
-    Unwritable { _file: Option<File>, trouble: Trouble },
+    Unwritable { file: Option<File>, trouble: Trouble },
     /// Another process has it.
     Taken,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let file = match self {
+            Self::Held { file } => Some(file),
+            Self::Unwritable { file, .. } => file.as_mut(),
+            Self::Taken => None,
+        };
+        // Closing is not enough while a child that was just forked has the file open too.
+        if let Some(Err(error)) = file.map(|file| file.unlock()) {
+            tracing::debug!(%error, "the lock file was not unlocked");
+        }
+    }
 }
 
 /// Takes the lock of the directory.
 pub(super) fn take(disk: &Disk) -> io::Result<Lock> {
     match disk.open_or_create(FILE_NAME) {
-        Ok(file) => Ok(if is_ours(&file)? { Lock::Held { _file: file } } else { Lock::Taken }),
+        Ok(file) => Ok(if is_ours(&file)? { Lock::Held { file } } else { Lock::Taken }),
         Err(error) => take_unwritable(disk, error),
     }
 }
@@ -37,7 +51,7 @@ fn take_unwritable(disk: &Disk, error: io::Error) -> io::Result<Lock> {
         return Ok(Lock::Taken);
     }
     match trouble.kind {
-        TroubleKind::ReadOnly | TroubleKind::Full => Ok(Lock::Unwritable { _file: file, trouble }),
+        TroubleKind::ReadOnly | TroubleKind::Full => Ok(Lock::Unwritable { file, trouble }),
         TroubleKind::Io => Err(error),
     }
 }

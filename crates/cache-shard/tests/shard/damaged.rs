@@ -46,21 +46,20 @@ fn clean(directory: &std::path::Path) {
 }
 
 #[test]
-fn every_byte_flipped_under_an_open_store_is_a_miss_or_right() {
+fn every_byte_flipped_under_an_open_store_costs_at_most_its_own_record() {
     let directory = tempfile::tempdir().unwrap();
     let whole = stocked(directory.path(), RECORDS);
-    let store = open(directory.path());
     for index in 0..whole.len() {
+        let store = open(directory.path());
         let mut flipped = whole.to_vec();
         flipped[index] ^= 0x01;
         fs::write(segment_of(directory.path()), &flipped).unwrap();
-        let before = store.stats().damaged_records;
-        let left = survivors(&store);
-        let damaged = store.stats().damaged_records - before;
-        assert_eq!(u64::from(RECORDS - left), damaged, "byte {index}");
-        // Found again by the next flip.
+        // The header was read when the store was opened.
+        let lost = u16::from(index >= 28);
+        assert_eq!(survivors(&store), RECORDS - lost, "byte {index}");
+        assert_eq!(store.stats().damaged_records, u64::from(lost), "byte {index}");
+        assert_eq!(survivors(&store), RECORDS - lost, "byte {index}");
         fs::write(segment_of(directory.path()), &whole).unwrap();
-        (0..RECORDS).for_each(|number| drop(store.put_many("n", &[record(number)], None)));
     }
 }
 
