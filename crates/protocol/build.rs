@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let files = protox::compile(["sutra/inference/v1/inference.proto"], [&root])?;
+    let sources = ["sutra/inference/v1/inference.proto", "sutra/cache/v1/cache.proto"];
+    let files = protox::compile(sources, [&root])?;
     // Kept for server reflection.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), prost_bytes(&files))?;

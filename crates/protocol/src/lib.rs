@@ -3,6 +3,8 @@
 //! ```text
 //!  client ── JSON of POST /embed ─▶ embedding-single ── sutra.inference.v1 ─▶ ml-base
 //!              embed_json                                 inference
+//!            whoever keeps vectors ── sutra.cache.v1 ─▶ cache-shard
+//!                                       cache
 //!                        every error, on every hop: error::ErrorCode
 //! ```
 //!
@@ -19,6 +21,13 @@ pub mod error;
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod inference {
     tonic::include_proto!("sutra.inference.v1");
+}
+
+/// Messages and services of `proto/sutra/cache/v1`.
+#[expect(missing_docs, clippy::too_many_lines, reason = "generated; the documentation is in the .proto")]
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod cache {
+    tonic::include_proto!("sutra.cache.v1");
 }
 
 /// Encoded descriptors of all files in `proto/`, for server reflection.

@@ -11,6 +11,7 @@ use axum::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::lifecycle::{Lifecycle, State};
 
@@ -35,26 +36,42 @@ struct Health<'a> {
     service: &'a str,
     version: &'a str,
     instance: &'a str,
+    #[serde(flatten)]
+    detail: Map<String, Value>,
 }
+
+/// What a service adds to the answer of `/health`, asked each time.
+type Detail = Box<dyn Fn() -> Map<String, Value> + Send + Sync>;
 
 /// The routes of the probes.
 pub fn routes(probes: Probes) -> Router {
+    routes_with_detail(probes, Map::new)
+}
+
+/// The routes of the probes, with what `detail` says in the answer of `/health`.
+pub fn routes_with_detail(
+    probes: Probes,
+    detail: impl Fn() -> Map<String, Value> + Send + Sync + 'static,
+) -> Router {
+    let detail: Detail = Box::new(detail);
     Router::new()
         .route("/health", get(health))
         .route("/livez", get(async || "alive\n"))
         .route("/metrics", get(metrics))
-        .with_state(Arc::new(probes))
+        .with_state(Arc::new((probes, detail)))
 }
 
-async fn health(Extracted(probes): Extracted<Arc<Probes>>) -> Response {
+async fn health(Extracted(stand): Extracted<Arc<(Probes, Detail)>>) -> Response {
+    let (probes, detail) = &*stand;
     let status = probes.lifecycle.state();
     let code = if status == State::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body =
-        Health { status, service: probes.service, version: probes.version, instance: &probes.instance };
+    let Probes { service, version, instance, .. } = probes;
+    let body = Health { status, service, version, instance, detail: detail() };
     (code, Json(body)).into_response()
 }
 
-async fn metrics(Extracted(probes): Extracted<Arc<Probes>>) -> Response {
+async fn metrics(Extracted(stand): Extracted<Arc<(Probes, Detail)>>) -> Response {
+    let (probes, _) = &*stand;
     let mut text = String::new();
     match encode(&mut text, &probes.registry) {
         Ok(()) => {

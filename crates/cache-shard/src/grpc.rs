@@ -1,0 +1,149 @@
+//! The gRPC door: `sutra.cache.v1.Cache`. Messages end here; the store knows none.
+
+mod messages;
+
+use protocol::{
+    cache::{
+        ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
+        Limits as LimitsMessage, PutManyRequest, PutManyResponse, StatsRequest, StatsResponse,
+        cache_server::Cache,
+    },
+    error::{ApiError, ErrorCode},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    config::{Config, Limits},
+    slot::Slot,
+    store::{ChangeError, NAMESPACE_BYTES_MAX, Stats, Store},
+};
+
+/// The service; answers once a store is in its slot.
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    slot: Slot,
+    limits: Limits,
+    entries_max: u64,
+    bytes_max: u64,
+}
+
+impl Grpc {
+    /// A door to the store in `slot`.
+    pub fn new(slot: Slot, config: &Config) -> Self {
+        Self {
+            slot,
+            limits: config.limits.clone(),
+            entries_max: config.storage.entries_max as u64,
+            bytes_max: config.storage.bytes_max,
+        }
+    }
+
+    /// Runs `work` where it may block. A caller that goes away does not stop it: what it has begun is short and whole.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let store = self.slot.store()?;
+        let worked = tokio::task::spawn_blocking(move || work(&store)).await.map_err(|error| {
+            tracing::error!(%error, "a call to the store has failed");
+            ApiError::new(ErrorCode::Internal, "the store failed in this call")
+        })?;
+        Ok(Response::new(worked?))
+    }
+
+    fn check(&self, namespace: &str, field: &'static str, count: usize) -> Result<(), ApiError> {
+        if namespace.len() > NAMESPACE_BYTES_MAX {
+            let message =
+                format!("`namespace` has {} bytes, the limit is {NAMESPACE_BYTES_MAX}", namespace.len());
+            return Err(ApiError::new(ErrorCode::Invalid, message).at_field("namespace"));
+        }
+        let keys_max = self.limits.keys_max;
+        if count > keys_max {
+            let message = format!("`{field}` holds {count}, the limit is {keys_max} a call");
+            return Err(ApiError::new(ErrorCode::TooLarge, message).at_field(field));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Cache for Grpc {
+    async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
+        let GetManyRequest { namespace, keys } = request.into_inner();
+        self.check(&namespace, "keys", keys.len())?;
+        let answer_bytes_max = self.limits.answer_bytes_max;
+        self.with_store(move |store| {
+            let keys = messages::read_keys(&keys)?;
+            Ok(messages::write_found(store.get_many(&namespace, &keys, answer_bytes_max)))
+        })
+        .await
+    }
+
+    async fn put_many(&self, request: Request<PutManyRequest>) -> Result<Response<PutManyResponse>, Status> {
+        let PutManyRequest { namespace, records, expected_generation } = request.into_inner();
+        self.check(&namespace, "records", records.len())?;
+        let expected = (expected_generation != 0).then_some(expected_generation);
+        self.with_store(move |store| Ok(messages::put(store, &namespace, records, expected))).await
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let DeleteRequest { namespace, keys } = request.into_inner();
+        self.check(&namespace, "keys", keys.len())?;
+        self.with_store(move |store| {
+            let keys = messages::read_keys(&keys)?;
+            let deleted = store.remove_many(&namespace, &keys).map_err(unwritten)? as u64;
+            Ok(DeleteResponse { deleted, generation: store.generation(&namespace) })
+        })
+        .await
+    }
+
+    async fn clear(&self, request: Request<ClearRequest>) -> Result<Response<ClearResponse>, Status> {
+        let ClearRequest { namespace } = request.into_inner();
+        self.check(&namespace, "namespace", 0)?;
+        self.with_store(move |store| {
+            let generation = store.clear(&namespace).map_err(unwritten)?;
+            tracing::info!(namespace, generation, "a namespace was cleared");
+            Ok(ClearResponse { generation })
+        })
+        .await
+    }
+
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        let StatsRequest { namespace } = request.into_inner();
+        self.check(&namespace, "namespace", 0)?;
+        let store = self.slot.store()?;
+        let limits = LimitsMessage {
+            keys_max: u32::try_from(self.limits.keys_max).unwrap_or(u32::MAX),
+            message_bytes_max: self.limits.message_bytes_max as u64,
+            answer_bytes_max: self.limits.answer_bytes_max as u64,
+            entries_max: self.entries_max,
+            bytes_max: self.bytes_max,
+        };
+        let generation = store.generation(&namespace);
+        Ok(Response::new(write_stats(store.stats(), generation, limits)))
+    }
+}
+
+fn unwritten(error: ChangeError) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+fn write_stats(stats: Stats, generation: u64, limits: LimitsMessage) -> StatsResponse {
+    StatsResponse {
+        entries: stats.entries,
+        bytes: stats.bytes,
+        segments: stats.segments,
+        hits: stats.hits,
+        misses: stats.misses,
+        accepted: stats.accepted,
+        kept: stats.kept,
+        refused: stats.refused,
+        expired: stats.expired,
+        evicted: stats.evicted,
+        damaged_records: stats.damaged_records,
+        damaged_segments: stats.damaged_segments,
+        degraded: stats.degraded.unwrap_or_default(),
+        generation,
+        limits: Some(limits),
+    }
+}

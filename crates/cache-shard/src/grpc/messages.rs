@@ -1,0 +1,139 @@
+//! Between messages and what the store takes and gives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::{
+    cache::{
+        ElementType, GetManyResponse, NewRecord as NewRecordMessage, PrecisionClass, PutManyResponse,
+        PutResult, PutStatus, Record,
+    },
+    error::{ApiError, ErrorCode},
+};
+
+use crate::store::{
+    Element, Found, Hit, Identity, Key, NewRecord, Precision, PutError, PutOutcome, Store, TroubleKind,
+    Vector,
+};
+
+/// Keys of a call. A key of another length is a mistake of the caller's code, so it refuses the call.
+pub(super) fn read_keys(keys: &[Bytes]) -> Result<Vec<Key>, ApiError> {
+    let read = |(index, key): (usize, &Bytes)| {
+        let key = <[u8; 32]>::try_from(key.as_ref()).map(Key);
+        key.map_err(|_| {
+            let message = format!("`keys[{index}]` has {} bytes, a key has 32", keys[index].len());
+            ApiError::new(ErrorCode::Malformed, message).at_field(format!("keys[{index}]"))
+        })
+    };
+    keys.iter().enumerate().map(read).collect()
+}
+
+/// What was found, as bitmap, records and one piece of vectors.
+pub(super) fn write_found(found: Found) -> GetManyResponse {
+    let mut bitmap = vec![0_u8; found.hits.len().div_ceil(8)];
+    let bytes = found.hits.iter().flatten().map(|hit| hit.vector.bytes.len()).sum();
+    let mut vectors = Vec::with_capacity(bytes);
+    let mut records = Vec::new();
+    for (index, hit) in found.hits.iter().enumerate() {
+        if let Some(hit) = hit {
+            bitmap[index / 8] |= 1 << (index % 8);
+            vectors.extend_from_slice(&hit.vector.bytes);
+            records.push(write_record(hit));
+        }
+    }
+    GetManyResponse { hits: bitmap.into(), records, vectors: vectors.into(), generation: found.generation }
+}
+
+fn write_record(Hit { vector, created_ms, remaining }: &Hit) -> Record {
+    let element_type = match vector.element {
+        Element::Float32 => ElementType::Float32,
+        Element::Float16 => ElementType::Float16,
+    };
+    let precision_class = match vector.precision {
+        Precision::Float32 => PrecisionClass::Float32,
+        Precision::Bfloat16 => PrecisionClass::Bfloat16,
+        Precision::Float16 => PrecisionClass::Float16,
+        Precision::Int8 => PrecisionClass::Int8,
+    };
+    Record {
+        width: vector.width,
+        element_type: element_type.into(),
+        precision_class: precision_class.into(),
+        tokens: vector.tokens,
+        truncated: vector.truncated,
+        identity: Bytes::copy_from_slice(&vector.identity.0),
+        created_unix_ms: *created_ms,
+        ttl_remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Puts the records that can be read; each has its result at its place.
+pub(super) fn put(
+    store: &Store,
+    namespace: &str,
+    records: Vec<NewRecordMessage>,
+    expected_generation: Option<u64>,
+) -> PutManyResponse {
+    let read: Vec<_> = records.into_iter().map(read_record).collect();
+    let good: Vec<_> = read.iter().flatten().cloned().collect();
+    let answer = store.put_many(namespace, &good, expected_generation);
+    let mut outcomes = answer.outcomes.into_iter();
+    let results = read.into_iter().map(|record| match record {
+        // The store answers one outcome for each record it was given.
+        Ok(_) => outcomes.next().map_or_else(PutResult::default, write_outcome),
+        Err(message) => PutResult { status: PutStatus::Invalid.into(), message },
+    });
+    PutManyResponse { results: results.collect(), generation: answer.generation }
+}
+
+fn read_record(message: NewRecordMessage) -> Result<NewRecord, String> {
+    let key = digest("key", &message.key)?;
+    let identity = digest("identity", &message.identity)?;
+    let element = match message.element_type() {
+        ElementType::Float32 => Element::Float32,
+        ElementType::Float16 => Element::Float16,
+        ElementType::Unspecified => {
+            return Err(format!("`element_type` is {}, which is not known here", message.element_type));
+        }
+    };
+    let precision = match message.precision_class() {
+        PrecisionClass::Float32 => Precision::Float32,
+        PrecisionClass::Bfloat16 => Precision::Bfloat16,
+        PrecisionClass::Float16 => Precision::Float16,
+        PrecisionClass::Int8 => Precision::Int8,
+        PrecisionClass::Unspecified => {
+            return Err(format!("`precision_class` is {}, which is not known here", message.precision_class));
+        }
+    };
+    let NewRecordMessage { width, tokens, truncated, vector: bytes, ttl_ms, .. } = message;
+    let vector = Vector { identity: Identity(identity), element, precision, width, tokens, truncated, bytes };
+    let ttl = (ttl_ms != 0).then(|| Duration::from_millis(ttl_ms));
+    Ok(NewRecord { key: Key(key), vector, ttl })
+}
+
+fn digest(field: &str, bytes: &Bytes) -> Result<[u8; 32], String> {
+    bytes.as_ref().try_into().map_err(|_| format!("`{field}` has {} bytes, it has 32", bytes.len()))
+}
+
+fn write_outcome(outcome: PutOutcome) -> PutResult {
+    let error = match outcome {
+        PutOutcome::Accepted => return result(PutStatus::Accepted),
+        PutOutcome::Kept => return result(PutStatus::Kept),
+        PutOutcome::Refused(error) => error,
+    };
+    let status = match &error {
+        PutError::Invalid(_) => PutStatus::Invalid,
+        PutError::OverBudget(_) => PutStatus::OverBudget,
+        PutError::Stale { .. } => PutStatus::Stale,
+        PutError::Disk(trouble) => match trouble.kind {
+            TroubleKind::Full => PutStatus::DiskFull,
+            TroubleKind::ReadOnly => PutStatus::ReadOnly,
+            TroubleKind::Io => PutStatus::IoError,
+        },
+    };
+    PutResult { message: error.to_string(), ..result(status) }
+}
+
+fn result(status: PutStatus) -> PutResult {
+    PutResult { status: status.into(), message: String::new() }
+}

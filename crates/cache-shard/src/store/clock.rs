@@ -1,0 +1,65 @@
+//! Time as the store sees it: it never goes back.
+
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Tells the time.
+pub trait Clock: Debug + Send + Sync {
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> u64;
+}
+
+/// The system's clock, read once; from then on time passes as the monotonic clock says, so that a step of the system's
+/// clock neither expires everything nor makes anything live longer.
+#[derive(Debug)]
+pub struct SystemClock {
+    start_ms: u64,
+    start: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start_ms: milliseconds(since), start: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        self.start_ms.saturating_add(milliseconds(self.start.elapsed()))
+    }
+}
+
+/// A duration in whole milliseconds.
+pub(super) fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A clock that stands still where the one below it goes back, also across a restart.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    clock: Arc<dyn Clock>,
+    latest_ms: AtomicU64,
+}
+
+impl Timeline {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, latest_ms: AtomicU64::new(0) }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        let now_ms = self.clock.now_ms();
+        self.latest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms)
+    }
+
+    /// A record says that this moment has been.
+    pub(super) fn has_been(&self, moment_ms: u64) {
+        self.latest_ms.fetch_max(moment_ms, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,141 @@
+//! Where each record lies, in memory: about 60 bytes an entry.
+//!
+//! A map for each namespace, so that forgetting one is dropping its map. The first 16 bytes of a key find an entry; the
+//! record repeats the whole key, and a reader compares it.
+
+use std::collections::HashMap;
+
+use super::vector::{Key, Precision};
+
+/// Namespaces that hold entries at once.
+const NAMESPACES_MAX: usize = 1024;
+
+type Fingerprint = [u8; 16];
+pub(super) type Entries = HashMap<Fingerprint, Location>;
+
+/// Where a record lies, and what decides whether it is still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+    pub(super) bytes: u32,
+    pub(super) precision: Precision,
+    pub(super) expires_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    namespaces: HashMap<Box<str>, Entries>,
+    entries: usize,
+}
+
+fn fingerprint(key: &Key) -> Fingerprint {
+    std::array::from_fn(|index| key.0[index])
+}
+
+impl Index {
+    pub(super) fn len(&self) -> usize {
+        self.entries
+    }
+
+    pub(super) fn find(&self, namespace: &str, key: &Key) -> Option<Location> {
+        self.namespaces.get(namespace)?.get(&fingerprint(key)).copied()
+    }
+
+    /// True if an entry of `namespace` may be added.
+    pub(super) fn has_room_for(&mut self, namespace: &str) -> bool {
+        if self.namespaces.len() < NAMESPACES_MAX || self.namespaces.contains_key(namespace) {
+            return true;
+        }
+        self.namespaces.retain(|_, entries| !entries.is_empty());
+        self.namespaces.len() < NAMESPACES_MAX
+    }
+
+    pub(super) fn insert(&mut self, namespace: &str, key: &Key, location: Location) {
+        let entries = match self.namespaces.get_mut(namespace) {
+            Some(entries) => entries,
+            None => self.namespaces.entry(namespace.into()).or_default(),
+        };
+        if entries.insert(fingerprint(key), location).is_none() {
+            self.entries += 1;
+        }
+    }
+
+    /// True if there was an entry.
+    pub(super) fn remove(&mut self, namespace: &str, key: &Key) -> bool {
+        let entries = self.namespaces.get_mut(namespace);
+        let removed = entries.is_some_and(|entries| entries.remove(&fingerprint(key)).is_some());
+        self.entries -= usize::from(removed);
+        removed
+    }
+
+    /// Removes the entry of `key` if it is still this one.
+    pub(super) fn remove_exactly(&mut self, namespace: &str, key: &Key, location: Location) {
+        if self.find(namespace, key) == Some(location) {
+            self.remove(namespace, key);
+        }
+    }
+
+    /// Forgets a namespace. What it held is returned, to be freed where nobody waits for it.
+    pub(super) fn take_namespace(&mut self, namespace: &str) -> Entries {
+        let entries = self.namespaces.remove(namespace).unwrap_or_default();
+        self.entries -= entries.len();
+        entries
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Removes the entries that do not lie where `keep` says. Walks the whole index.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Location) -> bool) {
+        for entries in self.namespaces.values_mut() {
+            entries.retain(|_, location| keep(location));
+        }
+        self.entries = self.namespaces.values().map(HashMap::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(segment: u32) -> Location {
+        Location { segment, offset: 28, bytes: 200, precision: Precision::Float32, expires_ms: 9 }
+    }
+
+    #[test]
+    fn namespaces_do_not_see_each_other_and_the_count_is_right() {
+        let mut index = Index::default();
+        index.insert("a", &Key([1; 32]), location(1));
+        index.insert("b", &Key([1; 32]), location(2));
+        index.insert("b", &Key([1; 32]), location(3));
+        assert_eq!(index.len(), 2);
+        assert_eq!(index.find("a", &Key([1; 32])), Some(location(1)));
+        drop(index.take_namespace("b"));
+        assert_eq!((index.len(), index.find("b", &Key([1; 32]))), (1, None));
+        index.retain(|found| found.segment != 1);
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn only_the_entry_that_was_read_is_removed() {
+        let mut index = Index::default();
+        index.insert("a", &Key([1; 32]), location(2));
+        index.remove_exactly("a", &Key([1; 32]), location(1));
+        assert_eq!(index.len(), 1);
+        index.remove_exactly("a", &Key([1; 32]), location(2));
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn namespaces_are_bounded_and_empty_ones_make_way() {
+        let mut index = Index::default();
+        for number in 0..NAMESPACES_MAX {
+            index.insert(&number.to_string(), &Key([1; 32]), location(1));
+        }
+        assert!(!index.has_room_for("another") && index.has_room_for("7"));
+        index.remove("7", &Key([1; 32]));
+        assert!(index.has_room_for("another"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Looking keys up. What fails a check is a miss, and is forgotten.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Store,
+    index::Location,
+    record::{Content, Record},
+    segment::Segment,
+    vector::{Hit, Key, Vector},
+};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// One for each key, in the order of the keys.
+    pub hits: Vec<Option<Hit>>,
+    /// Generation of the namespace when it was looked at.
+    pub generation: u64,
+}
+
+struct Asked<'a> {
+    namespace: &'a str,
+    generation: u64,
+    now_ms: u64,
+}
+
+enum Miss {
+    /// The entry leads nowhere: forget it.
+    Stray,
+    /// Another key begins with the same 16 bytes, or the disk did not answer: leave it.
+    Elsewhere,
+}
+
+impl Store {
+    /// Looks `keys` up, until the vectors found fill `vector_bytes_max`; the keys after that are misses.
+    pub fn get_many(&self, namespace: &str, keys: &[Key], vector_bytes_max: usize) -> Found {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let generation = state.generations.of(namespace);
+        let locate = |key: &Key| {
+            let location = state.index.find(namespace, key)?;
+            Some((location, state.segments.get(&location.segment)?.clone()))
+        };
+        let located: Vec<_> = keys.iter().map(locate).collect();
+        drop(state);
+        let asked = Asked { namespace, generation, now_ms: self.timeline.now_ms() };
+        let mut bytes_left = vector_bytes_max;
+        let hits: Vec<_> = keys
+            .iter()
+            .zip(located)
+            .map(|(key, located)| {
+                let (location, segment) = located.filter(|_| bytes_left > 0)?;
+                let hit = self.read(&asked, key, location, &segment)?;
+                bytes_left = bytes_left.checked_sub(hit.vector.bytes.len()).or_else(|| {
+                    bytes_left = 0;
+                    None
+                })?;
+                Some(hit)
+            })
+            .collect();
+        let found = hits.iter().flatten().count();
+        self.counters.hits.add(found);
+        self.counters.misses.add(keys.len() - found);
+        Found { hits, generation }
+    }
+
+    fn read(&self, asked: &Asked<'_>, key: &Key, location: Location, segment: &Arc<Segment>) -> Option<Hit> {
+        let read = if location.expires_ms <= asked.now_ms {
+            self.counters.expired.add(1);
+            Err(Miss::Stray)
+        } else {
+            let read = read_record(asked, key, location, segment);
+            self.counters.damaged_records.add(usize::from(read.is_err()));
+            read
+        };
+        match read {
+            Ok(hit) => Some(hit),
+            Err(Miss::Elsewhere) => None,
+            Err(Miss::Stray) => {
+                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+                state.index.remove_exactly(asked.namespace, key, location);
+                None
+            }
+        }
+    }
+}
+
+fn read_record(asked: &Asked<'_>, key: &Key, location: Location, segment: &Segment) -> Result<Hit, Miss> {
+    let offset = u64::from(location.offset);
+    let bytes = segment.read(offset, location.bytes as usize).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Miss::Stray;
+        }
+        tracing::warn!(%error, segment = segment.number, "a record cannot be read");
+        Miss::Elsewhere
+    })?;
+    let bytes = Bytes::from(bytes);
+    let Ok((record, _)) = Record::decode(&bytes, segment.seat(offset)) else {
+        tracing::warn!(segment = segment.number, offset, "a record is damaged");
+        return Err(Miss::Stray);
+    };
+    if record.key != *key {
+        return Err(Miss::Elsewhere);
+    }
+    let is_wanted = record.namespace == asked.namespace
+        && record.generation == asked.generation
+        && record.expires_ms == location.expires_ms;
+    let Content::Vector { identity, element, precision, width, tokens, truncated, bytes: vector } =
+        record.content
+    else {
+        return Err(Miss::Stray);
+    };
+    if !is_wanted {
+        return Err(Miss::Stray);
+    }
+    let vector =
+        Vector { identity, element, precision, width, tokens, truncated, bytes: bytes.slice_ref(vector) };
+    let remaining = Duration::from_millis(record.expires_ms - asked.now_ms);
+    Ok(Hit { vector, created_ms: record.created_ms, remaining })
+}

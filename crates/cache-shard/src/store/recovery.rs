@@ -1,0 +1,236 @@
+//! From a directory, whatever is in it, to an index: reads every segment from its begin to its end.
+//!
+//! ```text
+//!  header wrong      ─▶ the segment is set aside as `.damaged`
+//!  record wrong      ─▶ looked over, on to the next right one; at the end of a file that is a torn tail
+//!  generations wrong ─▶ set aside, everything counts as cleared
+//!  newer version     ─▶ the only thing that refuses the start
+//! ```
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    OpenError,
+    clock::Timeline,
+    disk::Disk,
+    generations::{self, BadFile, Generations},
+    index::{Index, Location},
+    record::{Content, Record},
+    segment::{BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name},
+};
+
+/// A longer file was not written by this program.
+const SEGMENT_BYTES_CEILING: u64 = 1 << 30;
+/// Damaged segments that are kept for somebody to look at.
+const DAMAGED_KEPT_MAX: usize = 8;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) index: Index,
+    pub(super) generations: Generations,
+    /// The generations are not on the disk as they are here.
+    pub(super) generations_unsaved: bool,
+    pub(super) segments: BTreeMap<u32, Arc<Segment>>,
+    pub(super) next_number: u32,
+    /// The last segment and its records, if more may be written to it.
+    pub(super) appendable: Option<(Arc<Segment>, usize)>,
+    pub(super) damaged_segments: usize,
+    /// Places where something was not a record, torn tails among them.
+    pub(super) gaps: usize,
+}
+
+/// Reads the directory.
+pub(super) fn recover(disk: &Disk, timeline: &Timeline) -> Result<Recovered, OpenError> {
+    let mut recovered = Recovered::default();
+    let numbers = list(disk, &mut recovered).map_err(|error| OpenError::directory(disk, error))?;
+    let had_segments = !numbers.is_empty();
+    let lost = load_generations(disk, &mut recovered, had_segments)?;
+    for number in numbers {
+        read_segment(disk, timeline, number, &mut recovered)?;
+    }
+    if lost {
+        recovered.generations.advance_all();
+        recovered.index.clear();
+    }
+    let now_ms = timeline.now_ms();
+    recovered.index.retain(|location| location.expires_ms > now_ms);
+    Ok(recovered)
+}
+
+fn list(disk: &Disk, recovered: &mut Recovered) -> io::Result<Vec<u32>> {
+    let (mut segments, mut damaged) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(disk.directory())? {
+        match entry?.file_name().to_str().and_then(read_name) {
+            Some(Named::Segment(number)) => segments.push(number),
+            Some(Named::Damaged(number)) => damaged.push(number),
+            None => {}
+        }
+    }
+    segments.sort_unstable();
+    damaged.sort_unstable();
+    recovered.next_number = segments.last().max(damaged.last()).map_or(0, |last| last.saturating_add(1));
+    let surplus = damaged.len().saturating_sub(DAMAGED_KEPT_MAX);
+    for number in &damaged[..surplus] {
+        if let Err(error) = disk.remove(&damaged_name(*number)) {
+            tracing::warn!(%error, number, "a damaged segment cannot be removed");
+        }
+    }
+    Ok(segments)
+}
+
+/// True if they are lost.
+fn load_generations(disk: &Disk, recovered: &mut Recovered, had_segments: bool) -> Result<bool, OpenError> {
+    let path = disk.path(generations::FILE_NAME);
+    let read = match is_plain_file(&path) {
+        Ok(_) => fs::read(&path).map_err(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
+        Err(error) => Err(Some(error)),
+    };
+    let reason = match read.map(|bytes| Generations::decode(&bytes)) {
+        Ok(Ok(generations)) => {
+            recovered.generations = generations;
+            return Ok(false);
+        }
+        Ok(Err(BadFile::NewerVersion(version))) => return Err(OpenError::NewerVersion { path, version }),
+        Ok(Err(BadFile::Damaged)) => "damaged".to_owned(),
+        Err(None) if !had_segments => {
+            recovered.generations_unsaved = true;
+            return Ok(false);
+        }
+        Err(None) => "not there".to_owned(),
+        Err(Some(error)) => error.to_string(),
+    };
+    tracing::warn!(path = %path.display(), reason, "generations are lost: all records count as cleared");
+    recovered.generations_unsaved = true;
+    let aside = format!("{}.damaged", generations::FILE_NAME);
+    if let Err(error) = disk.rename(generations::FILE_NAME, &aside) {
+        tracing::debug!(%error, "the file of generations was not set aside");
+    }
+    Ok(true)
+}
+
+fn read_segment(
+    disk: &Disk,
+    timeline: &Timeline,
+    number: u32,
+    recovered: &mut Recovered,
+) -> Result<(), OpenError> {
+    let path = disk.path(&file_name(number));
+    let (file, access, data) = match open_whole(&path) {
+        Ok(opened) => opened,
+        Err(error) => {
+            set_aside(disk, number, &error.to_string(), recovered);
+            return Ok(());
+        }
+    };
+    let salt = match read_header(&data) {
+        Ok(salt) => salt,
+        Err(BadHeader::NewerVersion(version)) => return Err(OpenError::NewerVersion { path, version }),
+        Err(BadHeader::Damaged) => {
+            set_aside(disk, number, "its header is damaged", recovered);
+            return Ok(());
+        }
+    };
+    let segment = Arc::new(Segment::new(number, salt, file, data.len() as u64));
+    let (records, gaps) = scan(&data, &segment, |record, location| {
+        timeline.has_been(record.created_ms);
+        take_in(recovered, record, location);
+    });
+    if gaps > 0 {
+        tracing::warn!(path = %path.display(), gaps, "parts of a segment are no records: torn or damaged");
+    }
+    recovered.gaps += gaps;
+    let may_grow = gaps == 0 && access == Access::Write;
+    recovered.appendable = may_grow.then(|| (segment.clone(), records));
+    recovered.segments.insert(number, segment);
+    Ok(())
+}
+
+fn set_aside(disk: &Disk, number: u32, reason: &str, recovered: &mut Recovered) {
+    recovered.damaged_segments += 1;
+    recovered.appendable = None;
+    tracing::warn!(number, reason, "a segment is set aside");
+    if let Err(error) = disk.rename(&file_name(number), &damaged_name(number)) {
+        tracing::warn!(%error, number, "a damaged segment stays where it is");
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn open_whole(path: &Path) -> io::Result<(File, Access, Vec<u8>)> {
+    let bytes = is_plain_file(path)?;
+    if bytes > SEGMENT_BYTES_CEILING {
+        return Err(io::Error::other(format!("{bytes} bytes, the limit is {SEGMENT_BYTES_CEILING}")));
+    }
+    let (file, access) = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => (file, Access::Write),
+        Err(_) => (File::open(path)?, Access::Read),
+    };
+    Ok((file, access, fs::read(path)?))
+}
+
+/// Its length. Anything but a file, a pipe say, would hold up the start when it is opened.
+fn is_plain_file(path: &Path) -> io::Result<u64> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_file() { Ok(metadata.len()) } else { Err(io::Error::other("not a plain file")) }
+}
+
+/// Records and gaps.
+fn scan(
+    data: &[u8],
+    segment: &Segment,
+    mut found: impl FnMut(&Record<'_>, (u32, u32, u32)),
+) -> (usize, usize) {
+    let (mut records, mut gaps, mut is_gap) = (0, 0, false);
+    let mut offset = HEADER_BYTES;
+    while offset < data.len() {
+        let seat = segment.seat(offset as u64);
+        if let Ok((record, length)) = Record::decode(&data[offset..], seat) {
+            let place = (u32::try_from(offset), u32::try_from(length));
+            if let (Ok(offset), Ok(length)) = place {
+                found(&record, (segment.number, offset, length));
+            }
+            segment.expires_not_before(record.expires_ms);
+            (records, is_gap, offset) = (records + 1, false, offset + length);
+            continue;
+        }
+        gaps += usize::from(!is_gap);
+        is_gap = true;
+        let mark = seat.mark();
+        let next = data[offset + 1..].windows(mark.len()).position(|bytes| bytes == mark);
+        offset = next.map_or(data.len(), |step| offset + 1 + step);
+    }
+    (records, gaps)
+}
+
+/// Later records stand for what was decided when they were written: each simply follows the one before it.
+fn take_in(recovered: &mut Recovered, record: &Record<'_>, (segment, offset, bytes): (u32, u32, u32)) {
+    let Record { namespace, generation, key, expires_ms, .. } = *record;
+    if recovered.generations.has_been(namespace, generation) {
+        recovered.generations_unsaved = true;
+        drop(recovered.index.take_namespace(namespace));
+    }
+    if generation != recovered.generations.of(namespace) {
+        return;
+    }
+    match record.content {
+        Content::Removal => {
+            recovered.index.remove(namespace, &key);
+        }
+        Content::Vector { precision, .. } => {
+            let location = Location { segment, offset, bytes, precision, expires_ms };
+            recovered.index.insert(namespace, &key, location);
+        }
+    }
+}

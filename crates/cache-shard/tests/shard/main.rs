@@ -1,0 +1,16 @@
+//! The shard as its callers and its disk meet it.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![expect(unreachable_pub, reason = "the modules of a test program")]
+
+mod stock;
+
+mod model;
+
+mod damaged;
+
+mod refused;
+
+mod door;
+
+mod killed;
