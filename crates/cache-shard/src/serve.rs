@@ -8,6 +8,8 @@ use prometheus_client::registry::Registry;
 use protocol::cache::cache_server::CacheServer;
 use service::{
     admission::{Admission, admit},
+    grpc_probes,
+    leftover::read_leftovers,
     lifecycle::{Lifecycle, State},
     observe::{Observer, observe},
     probes::{self, Probes},
@@ -15,7 +17,6 @@ use service::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     config::{Config, StorageConfig},
@@ -113,43 +114,9 @@ fn router(config: &Config, slot: &Slot, probes: Probes, observer: Observer) -> R
         .route_layer(middleware::from_fn_with_state(admission, admit))
         .merge(http::info(slot.clone(), config.clone()))
         .merge(probes::routes_with_detail(probes, detail))
-        .merge(grpc_probes(lifecycle))
+        .merge(grpc_probes::routes(lifecycle, "sutra.cache.v1.Cache"))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
+        .layer(middleware::from_fn(read_leftovers))
         .layer(middleware::from_fn_with_state(observer, observe))
-}
-
-/// grpc.health.v1 from the same source as `/health`, and reflection.
-fn grpc_probes(lifecycle: Lifecycle) -> Router {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(protocol::DESCRIPTORS)
-        .build_v1();
-    let router = Router::new().route_service("/grpc.health.v1.Health/{*method}", grpc_health(lifecycle));
-    match reflection {
-        Ok(reflection) => router.route_service("/grpc.reflection.v1.ServerReflection/{*method}", reflection),
-        Err(error) => {
-            tracing::warn!(%error, "reflection is not served");
-            router
-        }
-    }
-}
-
-fn grpc_health(lifecycle: Lifecycle) -> HealthServer<impl Health> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(async move {
-        let mut states = lifecycle.watch();
-        loop {
-            let serving = *states.borrow_and_update() == State::Ready;
-            let status = match serving {
-                true => tonic_health::ServingStatus::Serving,
-                false => tonic_health::ServingStatus::NotServing,
-            };
-            reporter.set_service_status("", status).await;
-            reporter.set_service_status("sutra.cache.v1.Cache", status).await;
-            if states.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    health
 }

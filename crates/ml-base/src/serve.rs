@@ -9,15 +9,15 @@ use protocol::inference::inference_server::InferenceServer;
 use service::{
     admission::{Admission, admit},
     body::BodyLimits,
+    grpc_probes,
     leftover::read_leftovers,
-    lifecycle::{Lifecycle, State},
+    lifecycle::Lifecycle,
     observe::{Observer, observe},
     probes::{self, Probes},
     refusal, server,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::{
     config::{Config, Limits},
@@ -81,44 +81,9 @@ fn router(limits: &Limits, slot: &Slot, probes: Probes, observer: Observer) -> R
         .route_layer(middleware::from_fn_with_state(admission, admit));
     work.merge(http::info(slot.clone()))
         .merge(probes::routes(probes))
-        .merge(grpc_probes(lifecycle))
+        .merge(grpc_probes::routes(lifecycle, "sutra.inference.v1.Inference"))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
         .layer(middleware::from_fn(read_leftovers))
         .layer(middleware::from_fn_with_state(observer, observe))
-}
-
-/// grpc.health.v1 from the same source as `/health`, and reflection.
-fn grpc_probes(lifecycle: Lifecycle) -> Router {
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(protocol::DESCRIPTORS)
-        .build_v1();
-    let router = Router::new().route_service("/grpc.health.v1.Health/{*method}", grpc_health(lifecycle));
-    match reflection {
-        Ok(reflection) => router.route_service("/grpc.reflection.v1.ServerReflection/{*method}", reflection),
-        Err(error) => {
-            tracing::warn!(%error, "reflection is not served");
-            router
-        }
-    }
-}
-
-fn grpc_health(lifecycle: Lifecycle) -> HealthServer<impl Health> {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(async move {
-        let mut states = lifecycle.watch();
-        loop {
-            let serving = *states.borrow_and_update() == State::Ready;
-            let status = match serving {
-                true => tonic_health::ServingStatus::Serving,
-                false => tonic_health::ServingStatus::NotServing,
-            };
-            reporter.set_service_status("", status).await;
-            reporter.set_service_status("sutra.inference.v1.Inference", status).await;
-            if states.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    health
 }

@@ -32,4 +32,5 @@ pub mod deadline;
 pub mod refusal;
 
 pub mod body;
+pub mod grpc_probes;
 pub mod probes;
