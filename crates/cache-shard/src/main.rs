@@ -1,8 +1,7 @@
 //! The cache-shard program: reads its arguments and calls [`cache_shard::run`].
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode};
 
-use anyhow::Context;
 use cache_shard::{
     Config,
     args::Args,
@@ -10,15 +9,14 @@ use cache_shard::{
     run,
 };
 use clap::Parser;
-use service::{config::warn_of_replaced, server, shutdown, telemetry};
+use service::{
+    config::warn_of_replaced,
+    program::{self, EXIT_USAGE},
+    telemetry,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How long threads that still wait for a disk may hold up the end of the process.
-const EXIT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// As clap exits when an argument is wrong.
-const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -47,13 +45,6 @@ fn serve(args: Args) -> anyhow::Result<ExitCode> {
     if names_policy {
         tracing::warn!("--eviction-policy: {OLDEST_FIRST}");
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let result = runtime.block_on(async {
-        let shutdown = shutdown::on_signal().context("listen for signals")?;
-        let listener = server::bind(config.listen).await?;
-        run(config, listener, shutdown).await
-    });
-    runtime.shutdown_timeout(EXIT_DELAY_MAX);
-    result.map(|()| ExitCode::SUCCESS)
+    program::run(config.listen, |listener, shutdown| run(config, listener, shutdown))?;
+    Ok(ExitCode::SUCCESS)
 }

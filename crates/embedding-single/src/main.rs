@@ -7,16 +7,13 @@ use embedding_single::{
     args::{Args, Typed},
     config::Config,
 };
-use service::{server, shutdown, telemetry};
-use tokio::runtime::Runtime;
+use service::{
+    program::{self, EXIT_USAGE},
+    telemetry,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Time for blocking work to end after the drain; it holds nothing that must be saved.
-const LEFTOVERS_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
-/// Exit status of a wrong configuration, as clap's own for a wrong argument.
-const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let typed = Typed::read();
@@ -30,11 +27,8 @@ fn main() -> ExitCode {
     }
     telemetry::init(config.log_format);
     typed.warn();
-    match Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
-        let served = runtime.block_on(serve(config));
-        runtime.shutdown_timeout(LEFTOVERS_TIMEOUT);
-        served
-    }) {
+    match program::run(config.address, |listener, shutdown| embedding_single::run(config, listener, shutdown))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -43,16 +37,10 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let shutdown = shutdown::on_signal()?;
-    let listener = server::bind(config.address).await?;
-    embedding_single::run(config, listener, shutdown).await
-}
-
 #[expect(clippy::print_stderr, reason = "the one place that speaks before logging works")]
 fn refuse(error: &service::config::ConfigError) -> ExitCode {
     eprintln!("embedding-single: {error}");
-    ExitCode::from(EXIT_CONFIG)
+    ExitCode::from(EXIT_USAGE)
 }
 
 #[expect(clippy::print_stdout, reason = "what --print-config is for")]

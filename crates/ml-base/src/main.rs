@@ -1,8 +1,7 @@
 //! The ml-base program: reads its arguments and calls [`ml_base::run`], or fetches a model.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode};
 
-use anyhow::Context;
 use clap::Parser;
 use ml_base::{
     Config,
@@ -11,15 +10,14 @@ use ml_base::{
     model::{self, TerminalProgress},
     run,
 };
-use service::{config::warn_of_replaced, server, shutdown, telemetry};
+use service::{
+    config::warn_of_replaced,
+    program::{self, EXIT_USAGE},
+    telemetry,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How long threads that still compute may hold up the end of the process.
-const EXIT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// As clap exits when an argument is wrong.
-const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -55,13 +53,6 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     warn_of_replaced(REPLACED);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let result = runtime.block_on(async {
-        let shutdown = shutdown::on_signal().context("listen for signals")?;
-        let listener = server::bind(config.listen).await?;
-        run(config, listener, shutdown).await
-    });
-    runtime.shutdown_timeout(EXIT_DELAY_MAX);
-    result.map(|()| ExitCode::SUCCESS)
+    program::run(config.listen, |listener, shutdown| run(config, listener, shutdown))?;
+    Ok(ExitCode::SUCCESS)
 }

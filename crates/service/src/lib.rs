@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod edition;
+pub mod program;
 pub mod shutdown;
 pub mod telemetry;
 
