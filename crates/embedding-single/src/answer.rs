@@ -99,7 +99,7 @@ fn headers(rendering: &Rendering) -> HeaderMap {
         (CACHE_HITS, HeaderValue::from(*hits)),
         (MODEL_IDENTITY, value(&rendering.model.identity)),
         (PRECISION, HeaderValue::from_static(precision_name(rendering.model.precision))),
-        (CACHE_TIME, time(*lookup_time)),
+        (CACHE_TIME, time(*lookup_time + times.l2)),
         (TOKENIZATION_TIME, time(times.tokenization)),
         (QUEUE_TIME, time(times.queue)),
         (INFERENCE_TIME, time(times.inference)),

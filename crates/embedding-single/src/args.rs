@@ -2,7 +2,10 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, parser::ValueSource};
+use clap::{
+    ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, builder::BoolishValueParser,
+    parser::ValueSource,
+};
 use service::{
     config::{Replaced, Secret},
     edition::Edition,
@@ -39,9 +42,34 @@ pub struct Args {
     /// Memory for these vectors, with what it takes to find them.
     #[arg(long, env = "EMBEDDING_CACHE_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
-    /// Seconds a vector is kept.
+    /// Seconds a vector is kept in memory.
     #[arg(long, env = "EMBEDDING_CACHE_TTL", default_value = "3600", value_name = "SECONDS", value_parser = seconds)]
     pub cache_ttl: Duration,
+    /// Use a cache shard: vectors that L1 does not hold are looked up there and stored there.
+    #[arg(
+        long,
+        env = "SUTRA_CACHE_ENABLED",
+        default_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "true|false"
+    )]
+    pub shard_enabled: bool,
+    /// Host of the cache shard.
+    #[arg(long, env = "SUTRA_CACHE_HOST", default_value = "127.0.0.1", value_name = "HOST")]
+    pub shard_host: String,
+    /// Port of the cache shard.
+    #[arg(long, env = "SUTRA_CACHE_PORT", default_value_t = 50052, value_name = "PORT")]
+    pub shard_port: u16,
+    /// Seconds a vector is kept in the cache shard.
+    #[arg(long, env = "SUTRA_CACHE_TTL", default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
+    pub shard_ttl: Duration,
+    /// Seconds a request waits for the cache shard; after that its texts are computed.
+    #[arg(long, env = "EMBEDDING_SHARD_TIMEOUT", default_value = "0.1", value_name = "SECONDS", value_parser = seconds)]
+    pub shard_timeout: Duration,
+    /// Memory for vectors that wait to be stored in the cache shard; what does not fit is not stored.
+    #[arg(long, env = "EMBEDDING_WRITE_BACK_BYTES_MAX", default_value_t = 32 << 20, value_name = "BYTES")]
+    pub write_back_bytes_max: usize,
     /// Part of every cache key: proxies of different namespaces never share a vector.
     #[arg(long, env = "EMBEDDING_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub namespace: String,
@@ -112,16 +140,8 @@ fn secret(argument: &str) -> Result<Secret, Infallible> {
 }
 
 /// Variables of the plan that this version does not read.
-const REPLACED: [Replaced; 5] = [
-    Replaced { variable: "SUTRA_CACHE_ENABLED", by: "there is no cache shard in this version, only L1" },
-    Replaced { variable: "SUTRA_CACHE_HOST", by: "there is no cache shard in this version, only L1" },
-    Replaced { variable: "SUTRA_CACHE_PORT", by: "there is no cache shard in this version, only L1" },
-    Replaced {
-        variable: "SUTRA_CACHE_TTL",
-        by: "there is no cache shard in this version; EMBEDDING_CACHE_TTL rules L1",
-    },
-    Replaced { variable: "CACHE_STRATEGY", by: "L1 always evicts what was used least recently" },
-];
+const REPLACED: [Replaced; 1] =
+    [Replaced { variable: "CACHE_STRATEGY", by: "L1 always evicts what was used least recently" }];
 
 /// What was typed, and what to warn about once logging works.
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! Caching proxy: answers embedding requests from its cache, sends what is missing to ml-base.
 //!
 //! ```text
-//!  client ──▶ http ──▶ key ──▶ lookup ──────────────────▶ answer ──▶ client
-//!             limits   256     L1, single-flight     ▲    layer-norm, cut,
-//!             permit   bits        │ miss            │    unit norm, JSON
-//!                                  ▼                 │
-//!                          chunks, retry ──▶ ml-base ┘
+//!  client ──▶ http ──▶ key ──▶ lookup ──────────────────────▶ answer ──▶ client
+//!             limits   256     L1 ─▶ single-flight ─▶ L2 ─┬─▶ layer-norm, cut,
+//!             permit   bits                          miss │   unit norm, JSON
+//!                                                         ▼
+//!                                         chunks, retry ──▶ ml-base
 //! ```
 //!
 //! # Goals
@@ -16,7 +16,7 @@
 //!
 //! # Non-goals
 //! - Batches for the device: ml-base forms them. Texts are held back only while all calls are taken.
-//! - A cache that outlives the process or is shared: that is the shard's part.
+//! - A store of its own: what outlives the process and is shared lies in cache-shard, and a fault there is a miss.
 
 pub mod args;
 pub mod config;
@@ -34,7 +34,7 @@ mod answer;
 
 mod metrics;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
@@ -49,7 +49,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     config::Config,
     http::{Front, Gates},
-    lookup::{Lookup, l1::L1},
+    lookup::{
+        Caches, Lookup,
+        l1::L1,
+        l2::{L2, WriteBack},
+    },
     metrics::Metrics,
     miss::{Dispatcher, ml_base::MlBase},
     models::Models,
@@ -60,12 +64,16 @@ pub const SERVICE: &str = "embedding-single";
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What a drained proxy waits for the cache shard to take its last vectors.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A proxy, ready to be served; several may live in one process.
 #[derive(Debug)]
 pub struct Proxy {
     app: Router,
     lifecycle: Lifecycle,
     limits: service::server::ServerLimits,
+    write_back: Option<WriteBack>,
     _background: DropGuard,
 }
 
@@ -73,7 +81,7 @@ impl Proxy {
     /// Builds a proxy and starts asking ml-base what it serves. Needs a runtime.
     ///
     /// # Errors
-    /// If ml-base's URL is none that can be connected to.
+    /// If ml-base's URL, or the shard's, is none that can be connected to.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let stop = CancellationToken::new();
@@ -98,11 +106,18 @@ impl Proxy {
             },
         };
         let namespace = config.namespace.clone();
-        let lookup = Lookup::new(l1, dispatcher, namespace, &config.cache, &config.misses, metrics);
+        let l2 = config.shard.as_ref().map(|shard| {
+            L2::start(shard, &namespace, l1.clone(), metrics.clone(), stop.clone())
+                .context("--shard-host cannot be used")
+        });
+        let l2 = l2.transpose()?.map(Arc::new);
+        let write_back = l2.as_ref().map(|l2| l2.write_back().clone());
+        let caches = Caches { l1, l1_ttl: config.cache.ttl, l2 };
+        let lookup = Lookup::new(caches, dispatcher, namespace, config.misses.compute_timeout, metrics);
         let bodies = BodyLimits::new(requests.body_bytes_max, requests.body_budget_bytes, requests.timeout);
         let limits = config.server.clone();
         let app = http::router(Arc::new(Front { config, models, lookup, bodies }), gates);
-        Ok(Self { app, lifecycle, limits, _background: stop.drop_guard() })
+        Ok(Self { app, lifecycle, limits, write_back, _background: stop.drop_guard() })
     }
 
     /// Its state; ready once ml-base has said what it serves.
@@ -110,9 +125,14 @@ impl Proxy {
         &self.lifecycle
     }
 
-    /// Serves on `listener` until `shutdown`, then drains.
+    /// Serves on `listener` until `shutdown`, then drains, and stores what is not stored yet.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Drained {
-        service::server::serve(listener, self.app, &self.limits, &self.lifecycle, shutdown).await
+        let drained =
+            service::server::serve(listener, self.app, &self.limits, &self.lifecycle, shutdown).await;
+        if let Some(write_back) = &self.write_back {
+            write_back.flush(FLUSH_TIME_MAX).await;
+        }
+        drained
     }
 }
 

@@ -1,22 +1,23 @@
-//! From the texts of a request to their vectors: L1, then a computation that may be shared, then ml-base.
+//! From the texts of a request to their vectors: L1, then a flight that may be shared, then the shard, then ml-base.
 //!
 //! ```text
-//!  texts ─▶ distinct keys ─▶ L1 ── hit ──────────────────────────┐
-//!                             └─▶ single_flight ── follower ─────┤─▶ vectors, in the order of the texts
-//!                                  └─ leader ─▶ miss ─▶ ml-base ─┘
+//!  texts ─▶ distinct keys ─▶ L1 ── hit ──────────────────────────────────┐
+//!                             └─▶ single_flight ── follower ─────────────┤
+//!                                  └─ leader ─▶ L2 ── hit ─▶ into L1 ────┤─▶ vectors, in the order of the texts
+//!                                               └─ miss ─▶ ml-base ──────┘
+//!                                                            └─▶ L1, and L2 later
 //! ```
 //!
 //! A request waits for all its texts even if one fails, so that the neighbours of a bad text are cached.
 
+pub(crate) mod counts;
 pub(crate) mod l1;
+pub(crate) mod l2;
 pub(crate) mod single_flight;
 
 use std::{
     collections::{HashMap, hash_map},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,11 +25,12 @@ use protocol::inference::Truncation;
 use tokio::time::Instant;
 
 use crate::{
-    config::{CacheLimits, MissLimits},
     key::{CacheKey, Keys, Space},
     lookup::{
+        counts::Counts,
         l1::{CachedVector, L1},
-        single_flight::{Flights, Joined, Ticket, Waiter},
+        l2::{L2, ShardError},
+        single_flight::{Flights, Joined, Obtained, Source, Ticket, Waiter},
     },
     metrics::{LookupOutcome, Metrics},
     miss::{Dispatcher, Miss, MissError, StageTimes},
@@ -64,11 +66,11 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Gathered {
     /// One for each text, in their order.
     pub(crate) vectors: Vec<Arc<CachedVector>>,
-    /// Texts that were in L1.
+    /// Texts that were in L1 or L2.
     pub(crate) hits: usize,
-    /// Time until it was known which texts are missing.
+    /// Time until it was known which texts are not in L1.
     pub(crate) lookup_time: Duration,
-    /// Time of the slowest text in each stage of ml-base.
+    /// Time of the slowest text in each stage behind L1.
     pub(crate) times: StageTimes,
 }
 
@@ -81,11 +83,24 @@ pub(crate) struct Failed {
     pub(crate) error: MissError,
 }
 
-/// Distinct texts looked up since the start or the last clear.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    hits: AtomicU64,
-    misses: AtomicU64,
+/// The levels of the cache.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    /// In this process.
+    pub(crate) l1: Arc<L1>,
+    /// How long a vector stays there.
+    pub(crate) l1_ttl: Duration,
+    /// The cache shard, where there is one.
+    pub(crate) l2: Option<Arc<L2>>,
+}
+
+/// How the clearing of the cache ended.
+#[derive(Debug)]
+pub(crate) struct Cleared {
+    /// Vectors that were in L1.
+    pub(crate) l1_entries: usize,
+    /// Whether the cache shard is empty too.
+    pub(crate) l2: Result<(), ShardError>,
 }
 
 /// A text's vector, or the wait for it.
@@ -97,35 +112,30 @@ enum Place {
 /// The lookup of a whole proxy.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    l1: Arc<L1>,
+    caches: Caches,
     flights: Flights,
-    counts: Counts,
+    counts: Arc<Counts>,
     dispatcher: Dispatcher,
     namespace: String,
-    ttl_max: Duration,
     compute_timeout: Duration,
-    metrics: Metrics,
 }
 
 impl Lookup {
-    /// Looks up in `l1` and sends what is missing to `dispatcher`.
+    /// Looks up in `caches` and sends what is missing to `dispatcher`.
     pub(crate) fn new(
-        l1: Arc<L1>,
+        caches: Caches,
         dispatcher: Dispatcher,
         namespace: String,
-        cache: &CacheLimits,
-        misses: &MissLimits,
+        compute_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
         Self {
-            flights: Flights::new(l1.clone()),
-            l1,
-            counts: Counts::default(),
+            flights: Flights::new(caches.l1.clone()),
+            caches,
+            counts: Arc::new(Counts::new(metrics)),
             dispatcher,
             namespace,
-            ttl_max: cache.ttl,
-            compute_timeout: misses.compute_timeout,
-            metrics,
+            compute_timeout,
         }
     }
 
@@ -140,30 +150,42 @@ impl Lookup {
         let distinct = Distinct::of(&self.keys(asked), asked.texts);
         let (places, misses): (Vec<_>, Vec<_>) =
             distinct.texts.iter().map(|(key, first)| self.place(asked, *key, *first, start)).unzip();
-        let misses: Vec<_> = misses.into_iter().flatten().collect();
-        self.dispatcher.submit(misses);
+        self.send(asked, misses.into_iter().flatten().collect());
         let lookup_time = start.elapsed();
-        let hit: Vec<bool> = places.iter().map(|place| matches!(place, Place::Hit(_))).collect();
-        let (vectors, times) = wait_for_all(places, &distinct).await?;
+        let (ended, times) = wait_for_all(places, &distinct).await?;
         Ok(Gathered {
-            hits: distinct.slots.iter().filter(|slot| hit[**slot]).count(),
-            vectors: distinct.slots.iter().map(|slot| vectors[*slot].clone()).collect(),
+            hits: distinct.slots.iter().filter(|slot| ended[**slot].is_hit).count(),
+            vectors: distinct.slots.iter().map(|slot| ended[*slot].vector.clone()).collect(),
             lookup_time,
             times,
         })
     }
 
-    /// Forgets every vector and starts counting anew; returns how many were forgotten.
-    pub(crate) fn clear(&self) -> usize {
-        self.counts.hits.store(0, Ordering::Relaxed);
-        self.counts.misses.store(0, Ordering::Relaxed);
-        self.l1.clear()
+    /// Forgets every vector, here and in the cache shard, and starts counting anew.
+    ///
+    /// # Errors
+    /// If L1's clearing did not end.
+    pub(crate) async fn clear(&self) -> Result<Cleared, tokio::task::JoinError> {
+        // First the shard: what it still gave until then came under flights that L1 will not keep.
+        let l2 = match &self.caches.l2 {
+            Some(l2) => l2.clear().await,
+            None => Ok(()),
+        };
+        let l1 = self.caches.l1.clone();
+        // Freeing a full cache takes long enough to hold up others.
+        let l1_entries = tokio::task::spawn_blocking(move || l1.clear()).await?;
+        self.counts.reset();
+        Ok(Cleared { l1_entries, l2 })
     }
 
-    /// Vectors in L1, hits and misses since the start or the last clear.
-    pub(crate) fn stats(&self) -> (usize, u64, u64) {
-        let Counts { hits, misses } = &self.counts;
-        (self.l1.size().entries, hits.load(Ordering::Relaxed), misses.load(Ordering::Relaxed))
+    /// What was found where, since the start or the last clear.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The levels.
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     fn keys(&self, asked: &Asked<'_>) -> Keys {
@@ -182,47 +204,100 @@ impl Lookup {
             CacheUse::Full => self.share(key, asked.ttl, now),
             CacheUse::Bypass => {
                 let (waiter, ticket) = self.flights.alone(key);
-                (LookupOutcome::Bypass, Place::Waits(waiter), Some(ticket))
+                (Some(LookupOutcome::Bypass), Place::Waits(waiter), Some(ticket))
             }
         };
-        self.count(outcome);
+        if let Some(outcome) = outcome {
+            self.counts.count(outcome);
+        }
         let miss = ticket.map(|ticket| Miss {
             text: asked.texts[index].clone(),
             truncation: asked.truncation,
             model: asked.model.clone(),
             ticket,
+            draft: None,
+            l2_time: Duration::ZERO,
             queued_at: now,
             deadline: now + self.compute_timeout,
         });
         (place, miss)
     }
 
+    /// The outcome of a leader is not known before L2 was asked.
     fn share(
         &self,
         key: CacheKey,
         ttl: Option<Duration>,
         now: Instant,
-    ) -> (LookupOutcome, Place, Option<Ticket>) {
-        if let Some(vector) = self.l1.get(&key, now) {
-            return (LookupOutcome::L1Hit, Place::Hit(vector), None);
+    ) -> (Option<LookupOutcome>, Place, Option<Ticket>) {
+        if let Some(vector) = self.caches.l1.get(&key, now) {
+            return (Some(LookupOutcome::L1Hit), Place::Hit(vector), None);
         }
-        let ttl = ttl.map_or(self.ttl_max, |ttl| ttl.min(self.ttl_max));
+        let ttl = ttl.map_or(self.caches.l1_ttl, |ttl| ttl.min(self.caches.l1_ttl));
         match self.flights.join(key, ttl, now) {
-            Joined::Found(vector) => (LookupOutcome::L1Hit, Place::Hit(vector), None),
-            Joined::Follower(waiter) => (LookupOutcome::Coalesced, Place::Waits(waiter), None),
-            Joined::Leader(waiter, ticket) => (LookupOutcome::Miss, Place::Waits(waiter), Some(ticket)),
+            Joined::Found(vector) => (Some(LookupOutcome::L1Hit), Place::Hit(vector), None),
+            Joined::Follower(waiter) => (Some(LookupOutcome::Coalesced), Place::Waits(waiter), None),
+            Joined::Leader(waiter, ticket) => (None, Place::Waits(waiter), Some(ticket)),
         }
     }
 
-    fn count(&self, outcome: LookupOutcome) {
-        self.metrics.lookup(outcome);
-        match outcome {
-            LookupOutcome::L1Hit => self.counts.hits.fetch_add(1, Ordering::Relaxed),
-            LookupOutcome::Coalesced | LookupOutcome::Miss => {
-                self.counts.misses.fetch_add(1, Ordering::Relaxed)
+    /// Sends what is not in L1 on its way, without waiting: the flights belong to whoever joins them, not to this
+    /// request.
+    fn send(&self, asked: &Asked<'_>, misses: Vec<Miss>) {
+        if misses.is_empty() {
+            return;
+        }
+        match (&self.caches.l2, asked.cache) {
+            (Some(l2), CacheUse::Full) => {
+                let passage = Passage {
+                    l2: l2.clone(),
+                    l2_ttl: l2.ttl(asked.ttl),
+                    counts: self.counts.clone(),
+                    dispatcher: self.dispatcher.clone(),
+                };
+                tokio::spawn(passage.carry(asked.model.clone(), misses));
             }
-            LookupOutcome::Bypass => 0,
-        };
+            (None, CacheUse::Full) => {
+                misses.iter().for_each(|_| self.counts.count(LookupOutcome::Miss));
+                self.dispatcher.submit(misses);
+            }
+            (_, CacheUse::Bypass) => self.dispatcher.submit(misses),
+        }
+    }
+}
+
+/// The way of one request's misses through L2.
+struct Passage {
+    l2: Arc<L2>,
+    l2_ttl: Duration,
+    counts: Arc<Counts>,
+    dispatcher: Dispatcher,
+}
+
+impl Passage {
+    async fn carry(self, model: Arc<Model>, misses: Vec<Miss>) {
+        let start = Instant::now();
+        let keys: Vec<_> = misses.iter().map(|miss| miss.ticket.key()).collect();
+        let mut answer = self.l2.look_up(&model, &keys).await;
+        let l2_time = start.elapsed();
+        let mut missing = Vec::new();
+        for (mut miss, found) in misses.into_iter().zip(std::mem::take(&mut answer.found)) {
+            if let Some(found) = found {
+                self.counts.count(LookupOutcome::L2Hit);
+                let obtained = Obtained {
+                    vector: Arc::new(found.vector),
+                    source: Source::L2,
+                    times: StageTimes { l2: l2_time, ..StageTimes::default() },
+                };
+                miss.ticket.complete_until(found.remaining, obtained);
+            } else {
+                self.counts.count(LookupOutcome::Miss);
+                miss.draft = answer.draft(miss.ticket.key(), &model, self.l2_ttl);
+                miss.l2_time = l2_time;
+                missing.push(miss);
+            }
+        }
+        self.dispatcher.submit(missing);
     }
 }
 
@@ -254,26 +329,30 @@ impl Distinct {
     }
 }
 
-async fn wait_for_all(
-    places: Vec<Place>,
-    distinct: &Distinct,
-) -> Result<(Vec<Arc<CachedVector>>, StageTimes), Failed> {
-    let mut vectors = Vec::with_capacity(places.len());
+/// What became of one distinct text.
+struct Ended {
+    vector: Arc<CachedVector>,
+    is_hit: bool,
+}
+
+async fn wait_for_all(places: Vec<Place>, distinct: &Distinct) -> Result<(Vec<Ended>, StageTimes), Failed> {
+    let mut ended = Vec::with_capacity(places.len());
     let mut times = StageTimes::default();
     let mut failed = None;
     // Kept until all are done, because the last to leave cancels.
     let mut places = places;
     for (place, (_, index)) in places.iter_mut().zip(&distinct.texts) {
         match place {
-            Place::Hit(vector) => vectors.push(vector.clone()),
+            Place::Hit(vector) => ended.push(Ended { vector: vector.clone(), is_hit: true }),
             Place::Waits(waiter) => match waiter.outcome().await {
-                Ok(computed) => {
-                    times = times.slowest(computed.times);
-                    vectors.push(computed.vector);
+                Ok(obtained) => {
+                    times = times.slowest(obtained.times);
+                    let is_hit = obtained.source == Source::L2;
+                    ended.push(Ended { vector: obtained.vector, is_hit });
                 }
                 Err(error) => failed = failed.or(Some(Failed { index: *index, error })),
             },
         }
     }
-    failed.map_or(Ok((vectors, times)), Err)
+    failed.map_or(Ok((ended, times)), Err)
 }

@@ -28,15 +28,20 @@ use tokio::{
 pub(crate) use crate::miss::error::MissError;
 use crate::{
     config::MissLimits,
-    lookup::single_flight::{Computed, Ticket},
+    lookup::{
+        l2::Draft,
+        single_flight::{Obtained, Source, Ticket},
+    },
     metrics::Metrics,
     miss::{chunk::Waiting, ml_base::MlBase, retry::Budget},
     models::Model,
 };
 
-/// Time spent in each stage of ml-base.
+/// Time spent in each stage behind L1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct StageTimes {
+    /// Asking the cache shard.
+    pub(crate) l2: Duration,
     /// Making tokens.
     pub(crate) tokenization: Duration,
     /// Waiting for the device.
@@ -50,6 +55,7 @@ impl StageTimes {
     #[must_use]
     pub(crate) fn slowest(self, other: Self) -> Self {
         Self {
+            l2: self.l2.max(other.l2),
             tokenization: self.tokenization.max(other.tokenization),
             queue: self.queue.max(other.queue),
             inference: self.inference.max(other.inference),
@@ -68,6 +74,10 @@ pub(crate) struct Miss {
     pub(crate) model: Arc<Model>,
     /// Where the outcome goes.
     pub(crate) ticket: Ticket,
+    /// The right to store the vector in the cache shard.
+    pub(crate) draft: Option<Draft>,
+    /// How long the cache shard was asked for it.
+    pub(crate) l2_time: Duration,
     /// When it was found missing.
     pub(crate) queued_at: Instant,
     /// When its computation is given up.
@@ -245,7 +255,12 @@ impl Caller {
 fn settle(miss: Miss, item: ml_base::ItemOutcome, times: StageTimes) -> Option<(Miss, MissError)> {
     match item {
         Ok(vector) => {
-            miss.ticket.complete(Ok(Computed { vector: Arc::new(vector), times }));
+            let times = StageTimes { l2: miss.l2_time, ..times };
+            let obtained = Obtained { vector: Arc::new(vector), source: Source::Computed, times };
+            let seen = miss.ticket.complete(Ok(obtained));
+            if let Some((draft, vector)) = miss.draft.zip(seen) {
+                draft.send(&vector);
+            }
             None
         }
         Err(error) => Some((miss, error)),

@@ -28,7 +28,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 const REFRESHES_MAX: usize = 64;
 /// The widest vector that is believed.
 const WIDTH_MAX: u32 = 1 << 16;
-const IDENTITY_DIGITS: usize = 64;
+const IDENTITY_DIGITS: usize = 2 * blake3::OUT_LEN;
 
 /// A model as ml-base describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) struct Model {
     pub(crate) alias: String,
     /// Identity of the vector space, 64 hex digits.
     pub(crate) identity: String,
+    /// The same in bytes.
+    pub(crate) identity_bytes: [u8; blake3::OUT_LEN],
     /// Numbers in a full vector.
     pub(crate) width: u32,
     /// Widths it may be cut to.
@@ -128,16 +130,16 @@ fn model(info: ModelInfo, items_max: usize) -> Result<Model, BadInfo> {
     if info.width == 0 || info.width > WIDTH_MAX {
         return bad(format!("width {}", info.width));
     }
-    if info.identity.len() != IDENTITY_DIGITS || !info.identity.bytes().all(|digit| digit.is_ascii_hexdigit())
-    {
+    let Ok(identity) = blake3::Hash::from_hex(&info.identity) else {
         return bad(format!("identity `{}`, which is not {IDENTITY_DIGITS} hex digits", info.identity));
-    }
+    };
     if precision != PrecisionClass::Float32 {
         return bad(format!("precision {}, and only float32 is taken", precision.as_str_name()));
     }
     Ok(Model {
         id: info.id,
         alias: info.alias,
+        identity_bytes: identity.into(),
         identity: info.identity,
         width: info.width,
         trained_dimensions: info.trained_dimensions,
@@ -279,8 +281,25 @@ impl Poller {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A model of two numbers.
+    pub(crate) fn model() -> Model {
+        Model {
+            id: "model".to_owned(),
+            alias: String::new(),
+            identity: "ab".repeat(32),
+            identity_bytes: [0xab; 32],
+            width: 2,
+            trained_dimensions: vec![2],
+            tokens_max: 8,
+            precision: PrecisionClass::Float32,
+            pooling: "mean".to_owned(),
+            layer_norm_before_cut: false,
+            items_max: 8,
+        }
+    }
 
     fn info(models: Vec<ModelInfo>) -> InfoResponse {
         InfoResponse { models, ..InfoResponse::default() }

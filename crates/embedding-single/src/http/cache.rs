@@ -11,7 +11,14 @@ use protocol::error::{ApiError, ErrorCode};
 use serde::Serialize;
 use service::refusal::{self, Speaks};
 
-use crate::http::Front;
+use crate::{
+    http::Front,
+    lookup::{
+        Cleared,
+        counts::Level,
+        l2::{L2, ShardState, Sight},
+    },
+};
 
 #[derive(Serialize)]
 struct Stats {
@@ -35,6 +42,13 @@ struct L2Stats {
     hit_rate: f64,
     enabled: bool,
     backend: &'static str,
+    /// `up`, `down` or `off`.
+    state: &'static str,
+    /// What the shard holds, of all namespaces.
+    entries: u64,
+    bytes: u64,
+    /// True while it refuses what it should store.
+    degraded: bool,
 }
 
 #[derive(Serialize)]
@@ -47,29 +61,63 @@ struct TotalStats {
 
 /// Counts distinct texts of each request, since the start or the last clear.
 pub(crate) async fn stats(State(front): State<Arc<Front>>) -> Response {
-    let (size, hits, misses) = front.lookup.stats();
-    let requests = hits + misses;
-    let hit_rate = if requests == 0 { 0.0 } else { hits as f64 / requests as f64 };
+    let (counts, caches) = (front.lookup.counts(), front.lookup.caches());
+    let Level { hits, misses } = counts.l1();
+    let size = caches.l1.size().entries;
+    let l2_level = caches.l2.as_ref().map(|_| counts.l2()).unwrap_or_default();
+    let all = Level { hits: hits + l2_level.hits, misses: misses - l2_level.hits };
     let stats = Stats {
-        l1: L1Stats { size, hits, misses, hit_rate },
-        l2: L2Stats { hits: 0, misses: 0, hit_rate: 0.0, enabled: false, backend: "sutra-storage" },
-        total: TotalStats { requests, hits, misses, hit_rate },
+        l1: L1Stats { size, hits, misses, hit_rate: hit_rate(counts.l1()) },
+        l2: l2_stats(caches.l2.as_deref(), l2_level),
+        total: TotalStats {
+            requests: hits + misses,
+            hits: all.hits,
+            misses: all.misses,
+            hit_rate: hit_rate(all),
+        },
     };
     Json(stats).into_response()
 }
 
+fn l2_stats(l2: Option<&L2>, level: Level) -> L2Stats {
+    let Sight { entries, bytes, degraded } = l2.map(L2::sight).unwrap_or_default();
+    L2Stats {
+        hits: level.hits,
+        misses: level.misses,
+        hit_rate: hit_rate(level),
+        enabled: l2.is_some(),
+        backend: "sutra-storage",
+        state: match l2.map(L2::state) {
+            Some(ShardState::Up) => "up",
+            Some(ShardState::Down) => "down",
+            None => "off",
+        },
+        entries,
+        bytes,
+        degraded,
+    }
+}
+
+fn hit_rate(Level { hits, misses }: Level) -> f64 {
+    if hits + misses == 0 { 0.0 } else { hits as f64 / (hits + misses) as f64 }
+}
+
 #[derive(Serialize)]
-struct Cleared {
+struct Answer {
     cleared: usize,
 }
 
-/// Forgets every vector. Computations in flight are answered and not kept.
+/// Forgets every vector, here and in the cache shard. Computations in flight are answered and not kept.
 pub(crate) async fn clear(State(front): State<Arc<Front>>) -> Response {
-    // Freeing a full cache takes long enough to hold up others.
-    match tokio::task::spawn_blocking(move || front.lookup.clear()).await {
-        Ok(cleared) => {
+    match front.lookup.clear().await {
+        Ok(Cleared { l1_entries: cleared, l2: Ok(()) }) => {
             tracing::info!(cleared, "cache cleared");
-            Json(Cleared { cleared }).into_response()
+            Json(Answer { cleared }).into_response()
+        }
+        Ok(Cleared { l2: Err(error), .. }) => {
+            tracing::error!(%error, "the cache shard was not cleared");
+            let message = format!("L1 was cleared, the cache shard was not, so ask again: {error}");
+            refusal::respond(&ApiError::new(ErrorCode::Unavailable, message), Speaks::Http)
         }
         Err(error) => {
             tracing::error!(%error, "the cache was not cleared");

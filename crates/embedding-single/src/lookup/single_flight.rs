@@ -29,17 +29,28 @@ use crate::{
     miss::{MissError, StageTimes},
 };
 
-/// A vector that was computed, and how long that took.
+/// Where a vector came from that was not in L1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The cache shard had it.
+    L2,
+    /// ml-base computed it.
+    Computed,
+}
+
+/// A vector that was not in L1, and how long it took to get it.
 #[derive(Debug, Clone)]
-pub(crate) struct Computed {
+pub(crate) struct Obtained {
     /// The vector.
     pub(crate) vector: Arc<CachedVector>,
-    /// Time in each stage of ml-base.
+    /// Where it came from.
+    pub(crate) source: Source,
+    /// Time in each stage.
     pub(crate) times: StageTimes,
 }
 
-/// How a computation ended.
-pub(crate) type Outcome = Result<Computed, MissError>;
+/// How a flight ended.
+pub(crate) type Outcome = Result<Obtained, MissError>;
 
 #[derive(Debug)]
 struct Flight {
@@ -176,6 +187,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// The key it is for.
+    pub(crate) fn key(&self) -> CacheKey {
+        self.flight.key
+    }
+
     /// True once nobody waits any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.flight.abandoned.is_cancelled()
@@ -186,10 +202,18 @@ impl Ticket {
         self.flight.abandoned.cancelled().await;
     }
 
-    /// Ends the computation: L1 first, then the map, then those who wait.
-    pub(crate) fn complete(self, outcome: Outcome) {
-        let outcome = outcome.map(|computed| Computed { vector: self.keep(computed.vector), ..computed });
+    /// Ends the flight: L1 first, then the map, then those who wait. Returns the vector that everybody sees.
+    pub(crate) fn complete(self, outcome: Outcome) -> Option<Arc<CachedVector>> {
+        let outcome = outcome.map(|obtained| Obtained { vector: self.keep(obtained.vector), ..obtained });
+        let seen = outcome.as_ref().ok().map(|obtained| obtained.vector.clone());
         self.publish(outcome);
+        seen
+    }
+
+    /// Ends the flight with a vector that is kept no longer than for `remaining`.
+    pub(crate) fn complete_until(mut self, remaining: Duration, obtained: Obtained) {
+        self.ttl = self.ttl.map(|ttl| ttl.min(remaining));
+        self.complete(Ok(obtained));
     }
 
     fn keep(&self, vector: Arc<CachedVector>) -> Arc<CachedVector> {
@@ -232,14 +256,14 @@ mod tests {
         Flights::new(Arc::new(L1::new(100, 1 << 20)))
     }
 
-    fn computed(value: f32) -> Computed {
+    fn computed(value: f32) -> Obtained {
         let vector = CachedVector {
             pooled: vec![value; 4].into(),
             tokens: 1,
             truncated: false,
             class: PrecisionClass::Float32,
         };
-        Computed { vector: Arc::new(vector), times: StageTimes::default() }
+        Obtained { vector: Arc::new(vector), source: Source::Computed, times: StageTimes::default() }
     }
 
     fn lead(flights: &Flights) -> (Waiter, Ticket) {
@@ -307,6 +331,17 @@ mod tests {
         drop(follower);
         ticket.abandoned().await;
         assert!(flights.0.in_flight().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_promoted_vector_leaves_l1_no_later_than_the_shard() {
+        let flights = flights();
+        let (_leader, ticket) = lead(&flights);
+        let remaining = Duration::from_secs(5);
+        ticket.complete_until(remaining, Obtained { source: Source::L2, ..computed(4.0) });
+        let now = Instant::now();
+        assert!(flights.0.l1.get(&KEY, now).is_some());
+        assert!(flights.0.l1.get(&KEY, now + remaining).is_none());
     }
 
     #[tokio::test]

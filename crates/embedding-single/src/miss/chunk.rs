@@ -134,7 +134,7 @@ impl Waiting {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use protocol::inference::{PrecisionClass, Truncation};
+    use protocol::inference::Truncation;
 
     use super::*;
     use crate::{
@@ -143,7 +143,7 @@ mod tests {
             l1::L1,
             single_flight::{Flights, Waiter},
         },
-        models::Model,
+        models::{self, Model},
     };
 
     const LIMITS: MissLimits = MissLimits {
@@ -156,18 +156,8 @@ mod tests {
     };
 
     fn model(identity: &str) -> Arc<Model> {
-        Arc::new(Model {
-            id: "model".to_owned(),
-            alias: String::new(),
-            identity: identity.to_owned(),
-            width: 4,
-            trained_dimensions: vec![4],
-            tokens_max: 8,
-            precision: PrecisionClass::Float32,
-            pooling: "mean".to_owned(),
-            layer_norm_before_cut: false,
-            items_max: usize::MAX,
-        })
+        let identity = identity.to_owned();
+        Arc::new(Model { identity, items_max: usize::MAX, ..models::tests::model() })
     }
 
     fn miss(text: &str, identity: &str) -> (Waiter, Miss) {
@@ -178,6 +168,8 @@ mod tests {
             truncation: Truncation::Right,
             model: model(identity),
             ticket,
+            draft: None,
+            l2_time: Duration::ZERO,
             queued_at: now,
             deadline: now + LIMITS.compute_timeout,
         };

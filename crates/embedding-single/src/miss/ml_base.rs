@@ -156,6 +156,7 @@ fn read_answer(response: EmbedResponse, model: &Model, count: usize) -> Result<A
     Ok(Answer {
         items: items.collect(),
         times: StageTimes {
+            l2: Duration::ZERO,
             tokenization: Duration::from_micros(times.tokenization_us),
             queue: Duration::from_micros(times.queue_us),
             inference: Duration::from_micros(times.inference_us),
@@ -215,21 +216,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-
-    fn model() -> Model {
-        Model {
-            id: "model".to_owned(),
-            alias: String::new(),
-            identity: "ab".repeat(32),
-            width: 2,
-            trained_dimensions: vec![2],
-            tokens_max: 8,
-            precision: PrecisionClass::Float32,
-            pooling: "mean".to_owned(),
-            layer_norm_before_cut: false,
-            items_max: 8,
-        }
-    }
+    use crate::models::tests::model;
 
     fn result(status: ItemStatus) -> ItemResult {
         ItemResult { status: status.into(), message: "why".to_owned(), tokens: 3, truncated: false }

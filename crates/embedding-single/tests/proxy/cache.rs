@@ -158,11 +158,13 @@ async fn clear_forgets_everything_and_says_how_much() {
 }
 
 #[tokio::test]
-async fn stats_have_exactly_the_fields_of_the_plan() {
+async fn stats_have_the_fields_of_the_plan_and_say_how_the_shard_is() {
     let grid = Grid::start(&[]).await;
     let mut connection = grid.connect().await;
-    let l2: Value =
-        json!({"hits": 0, "misses": 0, "hit_rate": 0.0, "enabled": false, "backend": "sutra-storage"});
+    let l2: Value = json!({
+        "hits": 0, "misses": 0, "hit_rate": 0.0, "enabled": false, "backend": "sutra-storage",
+        "state": "off", "entries": 0, "bytes": 0, "degraded": false,
+    });
     let empty = json!({
         "l1": {"size": 0, "hits": 0, "misses": 0, "hit_rate": 0.0},
         "l2": l2,

@@ -35,7 +35,11 @@ impl Grid {
 /// A proxy on a free port; it drains when the guard is dropped.
 pub(crate) async fn proxy(ml_base_url: &str, arguments: &[&str]) -> (SocketAddr, Lifecycle, DropGuard) {
     let command = ["embedding-single", "--port", "0", "--drain-max", "0", "--ml-base-url", ml_base_url];
-    let args = Args::try_parse_from(command.iter().chain(arguments)).unwrap();
+    let no_shard: &[&str] = match arguments.contains(&"--shard-port") {
+        true => &[],
+        false => &["--shard-enabled", "false"],
+    };
+    let args = Args::try_parse_from(command.iter().chain(no_shard).chain(arguments)).unwrap();
     let proxy = Proxy::start(args.try_into().unwrap()).unwrap();
     let lifecycle = proxy.lifecycle().clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,12 +1,14 @@
-//! A whole proxy on a real socket, in front of a false ml-base that counts, holds, fails and lies.
+//! A whole proxy on a real socket, in front of a false ml-base and a false shard that count, hold, fail and lie.
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail their test")]
 
 mod client;
 mod fake;
+mod fake_shard;
 mod grid;
 
 mod cache;
 mod faults;
 mod gates;
 mod input;
+mod shard;

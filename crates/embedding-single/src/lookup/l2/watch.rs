@@ -1,0 +1,128 @@
+//! Asks the shard every second how it is: that is how a clear by another proxy becomes true here.
+//!
+//! A clear is true here within two seconds: one to the next question, and less than one for its answer. A proxy that
+//! cannot reach the shard learns of it when it can again; until then it serves what L1 holds.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use protocol::cache::StatsResponse;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    breaker::{Breaker, Outcome},
+    shard::Shard,
+};
+use crate::lookup::l1::L1;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_millis(900);
+/// Keys of a lookup until the shard has said how many it takes, and the most that is asked whatever it says.
+const KEYS_MAX_AT_FIRST: usize = 256;
+const KEYS_MAX: usize = 2048;
+/// No shard is ever in this generation.
+const UNKNOWN: u64 = 0;
+
+/// What the shard said of itself last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sight {
+    /// Vectors it holds, of all namespaces.
+    pub(crate) entries: u64,
+    /// Bytes they take on its disk.
+    pub(crate) bytes: u64,
+    /// Whether it refuses what it should store.
+    pub(crate) degraded: bool,
+}
+
+/// What is known of the shard.
+#[derive(Debug)]
+pub(super) struct Watch {
+    l1: Arc<L1>,
+    generation: AtomicU64,
+    keys_max: AtomicUsize,
+    sight: Mutex<Sight>,
+}
+
+impl Watch {
+    /// Knows nothing yet.
+    pub(super) fn new(l1: Arc<L1>) -> Self {
+        Self {
+            l1,
+            generation: AtomicU64::new(UNKNOWN),
+            keys_max: AtomicUsize::new(KEYS_MAX_AT_FIRST),
+            sight: Mutex::default(),
+        }
+    }
+
+    /// Asks until `stop`.
+    pub(super) async fn run(self: Arc<Self>, shard: Shard, breaker: Arc<Breaker>, stop: CancellationToken) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            match shard.stats(Instant::now() + TIMEOUT).await {
+                Ok(stats) => {
+                    self.accept(&stats);
+                    breaker.probed(Outcome::Answered);
+                }
+                Err(error) => breaker.probed(Outcome::Failed(error.to_string())),
+            }
+        }
+    }
+
+    fn accept(&self, stats: &StatsResponse) {
+        self.note(stats.generation);
+        if let Some(limits) = &stats.limits {
+            self.keys_max.store((limits.keys_max as usize).clamp(1, KEYS_MAX), Ordering::Relaxed);
+        }
+        let sight =
+            Sight { entries: stats.entries, bytes: stats.bytes, degraded: !stats.degraded.is_empty() };
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = sight;
+    }
+
+    /// Notes the namespace's generation. Another one than before means that somebody cleared it, so L1 is emptied; so
+    /// does the first, because nobody knows what was cleared before.
+    pub(super) fn note(&self, generation: u64) {
+        if !self.adopt(generation) {
+            return;
+        }
+        if self.l1.size().entries == 0 {
+            // Not in vain: it marks the computations under way as begun before.
+            self.l1.clear();
+            return;
+        }
+        tracing::info!(generation, "the namespace was cleared at the cache shard: L1 is emptied");
+        let l1 = self.l1.clone();
+        // Freeing a full cache takes long enough to hold up others.
+        tokio::task::spawn_blocking(move || l1.clear());
+    }
+
+    /// Notes the generation for a caller who empties L1; true where it is another one than before.
+    pub(super) fn adopt(&self, generation: u64) -> bool {
+        generation != UNKNOWN && self.generation.swap(generation, Ordering::AcqRel) != generation
+    }
+
+    /// The generation; none before the shard has answered.
+    pub(super) fn generation(&self) -> Option<u64> {
+        Some(self.generation.load(Ordering::Acquire)).filter(|generation| *generation != UNKNOWN)
+    }
+
+    /// Keys of one call.
+    pub(super) fn keys_max(&self) -> usize {
+        self.keys_max.load(Ordering::Relaxed)
+    }
+
+    /// What the shard said of itself last.
+    pub(super) fn sight(&self) -> Sight {
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,218 @@
+//! Vectors on their way to the shard, behind the backs of those who asked for them.
+//!
+//! ```text
+//!  Draft::send ─▶ queue, bounded in records and in bytes ─▶ Writer (one task) ── PutMany ─▶ cache-shard
+//!      full: dropped and counted                            again and again while nobody answers
+//! ```
+//!
+//! Goals: no answer ever waits for a write; a shard that is away for a while loses nothing that fits the queue.
+//!
+//! Non-goals: nothing survives the end of this process but what was written; [`WriteBack::flush`] waits for that.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::cache::{ElementType, NewRecord, PutManyResponse, PutStatus};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    shard::{Shard, ShardError, stored_class},
+    watch::Watch,
+};
+use crate::{
+    key::CacheKey,
+    lookup::l1::CachedVector,
+    metrics::{Metrics, Written},
+};
+
+/// Records that may wait.
+const RECORDS_MAX: usize = 16_384;
+/// Records of one call, so that it stays far below what a shard takes in one message.
+const CALL_RECORDS_MAX: usize = 128;
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// What a waiting record takes beside its numbers.
+const OVERHEAD_BYTES: usize = 256;
+
+/// Under which generation of the shard's namespace a computation began, and who stores its vector.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) to: WriteBack,
+    pub(super) generation: u64,
+}
+
+/// The right to store one vector.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(super) origin: Origin,
+    pub(super) key: CacheKey,
+    pub(super) identity: [u8; 32],
+    pub(super) expires: Instant,
+}
+
+impl Draft {
+    /// Queues the vector, where there is room.
+    pub(crate) fn send(self, vector: &CachedVector) {
+        let WriteBack { letters, room, metrics } = &self.origin.to;
+        let weight = size_of_val(&*vector.pooled) + OVERHEAD_BYTES;
+        let room =
+            u32::try_from(weight).ok().and_then(|weight| room.clone().try_acquire_many_owned(weight).ok());
+        let queued = room.is_some_and(|room| {
+            let entry = Entry {
+                record: self.record(vector),
+                expires: self.expires,
+                generation: self.origin.generation,
+                _room: room,
+            };
+            letters.try_send(Letter::Entry(entry)).is_ok()
+        });
+        if !queued {
+            metrics.written(Written::NoRoom, 1);
+        }
+    }
+
+    fn record(&self, vector: &CachedVector) -> NewRecord {
+        let mut numbers = Vec::new();
+        vector::codec::extend_float32(&mut numbers, &vector.pooled);
+        NewRecord {
+            key: Bytes::copy_from_slice(&self.key.0),
+            width: u32::try_from(vector.pooled.len()).unwrap_or(u32::MAX),
+            element_type: ElementType::Float32.into(),
+            precision_class: stored_class(vector.class).into(),
+            tokens: vector.tokens,
+            truncated: vector.truncated,
+            identity: Bytes::copy_from_slice(&self.identity),
+            vector: numbers.into(),
+            // Known when it is sent.
+            ttl_ms: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: NewRecord,
+    expires: Instant,
+    generation: u64,
+    _room: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Letter {
+    Entry(Entry),
+    /// Answered once all before it is done with.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Where vectors wait; clones share it, and the writer ends with the last clone.
+#[derive(Debug, Clone)]
+pub(crate) struct WriteBack {
+    letters: mpsc::Sender<Letter>,
+    room: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+impl WriteBack {
+    /// Starts writing to `shard`; at most `bytes_max` wait.
+    pub(super) fn start(shard: Shard, watch: Arc<Watch>, bytes_max: usize, metrics: Metrics) -> Self {
+        let (letters, received) = mpsc::channel(RECORDS_MAX);
+        let writer = Writer { shard, watch, metrics: metrics.clone() };
+        tokio::spawn(writer.run(received));
+        let room = Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS)));
+        Self { letters, room, metrics }
+    }
+
+    /// Waits until all that is queued now is written or given up, but no longer than `patience`.
+    pub(crate) async fn flush(&self, patience: Duration) {
+        let (done, written) = oneshot::channel();
+        let flushed = async { self.letters.send(Letter::Flush(done)).await.is_ok() && written.await.is_ok() };
+        if timeout(patience, flushed).await != Ok(true) {
+            tracing::warn!(
+                ?patience,
+                "not every new vector reached the cache shard; those left are computed again"
+            );
+        }
+    }
+}
+
+struct Writer {
+    shard: Shard,
+    watch: Arc<Watch>,
+    metrics: Metrics,
+}
+
+impl Writer {
+    async fn run(self, mut letters: mpsc::Receiver<Letter>) {
+        let mut received = Vec::new();
+        while letters.recv_many(&mut received, CALL_RECORDS_MAX.min(self.watch.keys_max())).await > 0 {
+            let mut entries: Vec<Entry> = Vec::new();
+            for letter in received.drain(..) {
+                match letter {
+                    Letter::Entry(entry) => {
+                        if entries.first().is_some_and(|first| first.generation != entry.generation) {
+                            self.write(std::mem::take(&mut entries)).await;
+                        }
+                        entries.push(entry);
+                    }
+                    Letter::Flush(done) => {
+                        self.write(std::mem::take(&mut entries)).await;
+                        // Whoever waited may have lost patience.
+                        done.send(()).ok();
+                    }
+                }
+            }
+            self.write(entries).await;
+        }
+    }
+
+    /// Writes entries of one generation, however long that takes.
+    async fn write(&self, mut entries: Vec<Entry>) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let now = Instant::now();
+            let before = entries.len();
+            entries.retain(|entry| remaining_ms(entry, now) > 0);
+            self.metrics.written(Written::Expired, before - entries.len());
+            let Some(generation) = entries.first().map(|entry| entry.generation) else { return };
+            let records = entries
+                .iter()
+                .map(|entry| NewRecord { ttl_ms: remaining_ms(entry, now), ..entry.record.clone() });
+            match self.shard.put_many(records.collect(), generation, now + CALL_TIMEOUT).await {
+                Ok(answer) => return self.count(&answer, entries.len()),
+                Err(ShardError::Wrong(why)) => {
+                    tracing::error!(why, records = entries.len(), "new vectors were not stored");
+                    return self.metrics.written(Written::Refused, entries.len());
+                }
+                Err(ShardError::Late | ShardError::Unavailable(_)) => {
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn count(&self, answer: &PutManyResponse, sent: usize) {
+        for result in answer.results.iter().take(sent) {
+            let written = match result.status() {
+                PutStatus::Accepted => Written::Accepted,
+                PutStatus::Kept => Written::Kept,
+                PutStatus::Stale => Written::Stale,
+                PutStatus::Unspecified
+                | PutStatus::Invalid
+                | PutStatus::DiskFull
+                | PutStatus::ReadOnly
+                | PutStatus::IoError
+                | PutStatus::OverBudget => Written::Refused,
+            };
+            self.metrics.written(written, 1);
+        }
+    }
+}
+
+fn remaining_ms(entry: &Entry, now: Instant) -> u64 {
+    u64::try_from(entry.expires.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
+}

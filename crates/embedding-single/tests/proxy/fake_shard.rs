@@ -1,0 +1,247 @@
+//! A false cache shard: a plain map that follows the rules, and every way to break them.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::Router;
+use bytes::Bytes;
+use protocol::cache::{
+    ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse, Limits,
+    NewRecord, PutManyRequest, PutManyResponse, PutResult, PutStatus, Record, StatsRequest, StatsResponse,
+    cache_server::{Cache, CacheServer},
+};
+use service::{
+    lifecycle::Lifecycle,
+    server::{Drained, ServerLimits},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Code, Request, Response, Status};
+
+/// What it says that its segments take.
+pub(crate) const BYTES: u64 = 4096;
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Honest,
+    /// Lookups are never answered, probes are.
+    Silent,
+    /// Nothing is answered.
+    Frozen,
+    /// Refuses lookups.
+    Refuse(Code),
+    /// Takes no record for want of space.
+    Full,
+    /// Says that every key is a hit, and has no record.
+    LieHits,
+    /// Gives the vectors of another identity.
+    LieIdentity,
+    /// Leaves the last byte out.
+    LieBytes,
+    /// Gives vectors with a NaN.
+    LieNumbers,
+}
+
+/// Its inner life, shared with the test.
+#[derive(Debug)]
+pub(crate) struct State {
+    mode: watch::Sender<Mode>,
+    records: watch::Sender<HashMap<Bytes, NewRecord>>,
+    generation: watch::Sender<u64>,
+    lookups: watch::Sender<usize>,
+    namespaces: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Clone)]
+struct Service(Arc<State>);
+
+pub(crate) struct FakeShard {
+    pub(crate) state: Arc<State>,
+    pub(crate) address: SocketAddr,
+    stop: DropGuard,
+    served: JoinHandle<Drained>,
+}
+
+impl FakeShard {
+    pub(crate) async fn start() -> Self {
+        Self::start_at("127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let state = Arc::new(State {
+            mode: watch::Sender::new(Mode::Honest),
+            records: watch::Sender::default(),
+            generation: watch::Sender::new(7),
+            lookups: watch::Sender::default(),
+            namespaces: Mutex::default(),
+        });
+        let app = Router::new()
+            .route_service("/sutra.cache.v1.Cache/{*rest}", CacheServer::new(Service(state.clone())));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let served = tokio::spawn(async move {
+            let limits = ServerLimits { drain_max: Duration::ZERO, ..ServerLimits::default() };
+            service::server::serve(listener, app, &limits, &Lifecycle::default(), stopped).await
+        });
+        Self { state, address, stop: stop.drop_guard(), served }
+    }
+
+    /// Goes away: every connection is cut, the port is closed.
+    pub(crate) async fn stop(self) {
+        drop(self.stop);
+        self.served.await.unwrap();
+    }
+
+    /// The arguments of a proxy that uses it.
+    pub(crate) fn arguments(&self) -> [String; 2] {
+        ["--shard-port".to_owned(), self.address.port().to_string()]
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.state.mode.send_replace(mode);
+    }
+
+    /// Lookups so far.
+    pub(crate) fn lookups(&self) -> usize {
+        *self.state.lookups.borrow()
+    }
+
+    /// Waits until this many lookups have come.
+    pub(crate) async fn looked_up(&self, count: usize) {
+        self.state.lookups.subscribe().wait_for(|lookups| *lookups >= count).await.unwrap();
+    }
+
+    /// The records, once there are this many.
+    pub(crate) async fn stored(&self, count: usize) -> Vec<NewRecord> {
+        let mut records = self.state.records.subscribe();
+        let stored = records.wait_for(|records| records.len() >= count).await.unwrap();
+        stored.values().cloned().collect()
+    }
+
+    /// The namespaces of all lookups and writes so far.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        self.state.namespaces.lock().unwrap().clone()
+    }
+}
+
+impl State {
+    async fn unless(&self, silent: &[Mode]) -> Mode {
+        *self.mode.subscribe().wait_for(|mode| !silent.contains(mode)).await.unwrap()
+    }
+
+    fn note(&self, namespace: &str) {
+        let mut namespaces = self.namespaces.lock().unwrap();
+        if !namespaces.iter().any(|known| known == namespace) {
+            namespaces.push(namespace.to_owned());
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    fn find(&self, keys: &[Bytes], mode: Mode) -> GetManyResponse {
+        let mut hits = vec![0; keys.len().div_ceil(8)];
+        let (mut found, mut vectors) = (Vec::new(), Vec::new());
+        let records = self.records.borrow();
+        for (index, record) in
+            keys.iter().enumerate().filter_map(|(index, key)| Some((index, records.get(key)?)))
+        {
+            hits[index / 8] |= 1 << (index % 8);
+            vectors.extend_from_slice(&record.vector);
+            let identity = if mode == Mode::LieIdentity {
+                Bytes::from_static(&[1; 32])
+            } else {
+                record.identity.clone()
+            };
+            found.push(Record {
+                width: record.width,
+                element_type: record.element_type,
+                precision_class: record.precision_class,
+                tokens: record.tokens,
+                truncated: record.truncated,
+                identity,
+                created_unix_ms: 1,
+                ttl_remaining_ms: record.ttl_ms,
+            });
+        }
+        if mode == Mode::LieHits {
+            hits.fill(0xff);
+        }
+        if mode == Mode::LieBytes {
+            vectors.pop();
+        }
+        if mode == Mode::LieNumbers && !vectors.is_empty() {
+            vectors[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        GetManyResponse {
+            hits: hits.into(),
+            records: found,
+            vectors: vectors.into(),
+            generation: self.generation(),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Cache for Service {
+    async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
+        let GetManyRequest { namespace, keys } = request.into_inner();
+        self.0.note(&namespace);
+        self.0.lookups.send_modify(|lookups| *lookups += 1);
+        let mode = self.0.unless(&[Mode::Silent, Mode::Frozen]).await;
+        if let Mode::Refuse(code) = mode {
+            return Err(Status::new(code, "refused"));
+        }
+        Ok(Response::new(self.0.find(&keys, mode)))
+    }
+
+    async fn put_many(&self, request: Request<PutManyRequest>) -> Result<Response<PutManyResponse>, Status> {
+        let PutManyRequest { namespace, records, expected_generation } = request.into_inner();
+        self.0.note(&namespace);
+        let status = if self.0.unless(&[Mode::Frozen]).await == Mode::Full {
+            PutStatus::DiskFull
+        } else if expected_generation != self.0.generation() {
+            PutStatus::Stale
+        } else {
+            PutStatus::Accepted
+        };
+        let results =
+            records.iter().map(|_| PutResult { status: status.into(), message: String::new() }).collect();
+        if status == PutStatus::Accepted {
+            self.0.records.send_modify(|stored| {
+                stored.extend(records.into_iter().map(|record| (record.key.clone(), record)));
+            });
+        }
+        Ok(Response::new(PutManyResponse { results, generation: self.0.generation() }))
+    }
+
+    async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        panic!("the proxy never deletes")
+    }
+
+    async fn clear(&self, request: Request<ClearRequest>) -> Result<Response<ClearResponse>, Status> {
+        self.0.note(&request.into_inner().namespace);
+        self.0.unless(&[Mode::Frozen]).await;
+        self.0.records.send_modify(HashMap::clear);
+        self.0.generation.send_modify(|generation| *generation = generation.wrapping_mul(31));
+        Ok(Response::new(ClearResponse { generation: self.0.generation() }))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        self.0.unless(&[Mode::Frozen]).await;
+        Ok(Response::new(StatsResponse {
+            bytes: BYTES,
+            generation: self.0.generation(),
+            limits: Some(Limits { keys_max: 100, ..Limits::default() }),
+            ..StatsResponse::default()
+        }))
+    }
+}
