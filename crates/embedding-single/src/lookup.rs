@@ -166,16 +166,21 @@ impl Lookup {
     /// # Errors
     /// If L1's clearing did not end.
     pub(crate) async fn clear(&self) -> Result<Cleared, tokio::task::JoinError> {
-        // First the shard: what it still gave until then came under flights that L1 will not keep.
+        let l1_before = self.clear_l1().await?;
         let l2 = match &self.caches.l2 {
             Some(l2) => l2.clear().await,
             None => Ok(()),
         };
-        let l1 = self.caches.l1.clone();
-        // Freeing a full cache takes long enough to hold up others.
-        let l1_entries = tokio::task::spawn_blocking(move || l1.clear()).await?;
+        // Once more, for what the shard still gave until then.
+        let l1_entries = l1_before + self.clear_l1().await?;
         self.counts.reset();
         Ok(Cleared { l1_entries, l2 })
+    }
+
+    async fn clear_l1(&self) -> Result<usize, tokio::task::JoinError> {
+        let l1 = self.caches.l1.clone();
+        // Freeing a full cache takes long enough to hold up others.
+        tokio::task::spawn_blocking(move || l1.clear()).await
     }
 
     /// What was found where, since the start or the last clear.

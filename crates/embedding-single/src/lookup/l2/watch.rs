@@ -90,14 +90,11 @@ impl Watch {
     }
 
     /// Notes the namespace's generation. Another one than before means that somebody cleared it, so L1 is emptied; so
-    /// does the first, because nobody knows what was cleared before.
+    /// does the first where L1 holds anything, because nobody knows what was cleared before.
     pub(super) fn note(&self, generation: u64) {
-        if !self.adopt(generation) {
-            return;
-        }
-        if self.l1.size().entries == 0 {
-            // Not in vain: it marks the computations under way as begun before.
-            self.l1.clear();
+        let is_first = self.generation().is_none();
+        let is_known = !self.adopt(generation);
+        if is_known || (is_first && self.l1.size().entries == 0) {
             return;
         }
         tracing::info!(generation, "the namespace was cleared at the cache shard: L1 is emptied");
