@@ -57,12 +57,20 @@ impl Door {
     /// # Panics
     /// If it is no whole number.
     pub async fn metric(self, name: &str) -> u64 {
+        self.metric_of(name, "").await
+    }
+
+    /// The same, over those of its lines that hold `label`, as `path="/embed"`.
+    ///
+    /// # Panics
+    /// If it is no whole number.
+    pub async fn metric_of(self, name: &str, label: &str) -> u64 {
         let answer = self.get("/metrics").await;
         let text = String::from_utf8_lossy(&answer.body);
         let values = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             let is_whole_name = rest.starts_with([' ', '{']);
-            rest.rsplit(' ').next().filter(|_| is_whole_name)
+            rest.rsplit(' ').next().filter(|_| is_whole_name && rest.contains(label))
         });
         values.map(|value| value.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {value}"))).sum()
     }

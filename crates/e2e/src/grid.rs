@@ -1,4 +1,4 @@
-//! ml-base with the real model, embedding-single in front of it, both in this process.
+//! ml-base with the real model, a cache shard on an empty directory, embedding-single in front of both, all in this process.
 
 use std::{
     future::Future,
@@ -23,6 +23,7 @@ use crate::{
 pub struct GridBuilder {
     test: String,
     ml_base: Vec<String>,
+    shard: Vec<String>,
     proxy: Vec<String>,
 }
 
@@ -30,6 +31,12 @@ impl GridBuilder {
     /// More arguments for ml-base.
     pub fn ml_base(mut self, arguments: &[&str]) -> Self {
         self.ml_base.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// More arguments for cache-shard.
+    pub fn shard(mut self, arguments: &[&str]) -> Self {
+        self.shard.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
@@ -46,11 +53,14 @@ impl GridBuilder {
     pub async fn start(self) -> Option<Grid> {
         let model = model_dir(&self.test)?;
         let ml_base = Running::start("ml-base", ml_base_config(&model, &self.ml_base), ml_base::run);
+        let directory = tempfile::tempdir().unwrap();
+        let shard =
+            Running::start("cache-shard", shard_config(directory.path(), &self.shard), cache_shard::run);
         ml_base.door.ready().await;
-        let proxy_config = proxy_config(ml_base.door.0, &self.proxy);
-        let proxy = Running::start("embedding-single", proxy_config, embedding_single::run);
-        proxy.door.ready().await;
-        Some(Grid { proxy, ml_base })
+        shard.door.ready().await;
+        let mut grid = Grid { proxies: Vec::new(), proxy: self.proxy, ml_base, shard, _directory: directory };
+        grid.start_proxy().await;
+        Some(grid)
     }
 }
 
@@ -62,24 +72,40 @@ fn ml_base_config(model: &Path, arguments: &[String]) -> ml_base::Config {
     ml_base::Config::new(ml_base::args::Cli::try_parse_from(command).unwrap().serve).unwrap()
 }
 
-fn proxy_config(ml_base: SocketAddr, arguments: &[String]) -> embedding_single::config::Config {
-    let url = format!("http://{ml_base}");
+fn shard_config(directory: &Path, arguments: &[String]) -> cache_shard::Config {
+    let command = ["cache-shard", "--port", "0", "--storage-path", directory.to_str().unwrap()];
+    let command = command.into_iter().chain(arguments.iter().map(String::as_str));
+    cache_shard::Config::new(cache_shard::args::Args::try_parse_from(command).unwrap()).unwrap()
+}
+
+fn proxy_config(
+    ml_base: SocketAddr,
+    shard: SocketAddr,
+    arguments: &[String],
+) -> embedding_single::config::Config {
+    let (url, shard_port) = (format!("http://{ml_base}"), shard.port().to_string());
+    // No test is about a budget: a machine that is busy shall not turn its hits into misses.
+    let of_shard = ["--shard-port", &shard_port, "--shard-timeout", "10"];
     let command = ["embedding-single", "--port", "0", "--ml-base-url", &url];
+    let command = command.into_iter().chain(of_shard);
     let command = command.into_iter().chain(arguments.iter().map(String::as_str));
     embedding_single::args::Args::try_parse_from(command).unwrap().try_into().unwrap()
 }
 
-/// ml-base and embedding-single, ready. Dropping it drains both, the proxy first.
+/// All services, ready. Dropping it drains them, those in front first.
 #[derive(Debug)]
 pub struct Grid {
-    proxy: Running,
+    proxies: Vec<Running>,
+    proxy: Vec<String>,
     ml_base: Running,
+    shard: Running,
+    _directory: tempfile::TempDir,
 }
 
 impl Grid {
     /// A grid for the test of this name.
     pub fn builder(test: &str) -> GridBuilder {
-        GridBuilder { test: test.to_owned(), ml_base: Vec::new(), proxy: Vec::new() }
+        GridBuilder { test: test.to_owned(), ml_base: Vec::new(), shard: Vec::new(), proxy: Vec::new() }
     }
 
     /// A ready grid with default settings; `None` where the model is not on this machine.
@@ -87,9 +113,31 @@ impl Grid {
         Self::builder(test).start().await
     }
 
-    /// embedding-single.
+    /// One more proxy in front of the same ml-base and the same shard, with an empty L1.
+    pub async fn start_proxy(&mut self) -> Door {
+        self.start_proxy_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_proxy_with(&mut self, arguments: &[&str]) -> Door {
+        let more = arguments.iter().map(ToString::to_string);
+        let arguments: Vec<_> = self.proxy.iter().cloned().chain(more).collect();
+        let config = proxy_config(self.ml_base.door.0, self.shard.door.0, &arguments);
+        let proxy = Running::start("embedding-single", config, embedding_single::run);
+        let door = proxy.door;
+        self.proxies.push(proxy);
+        door.ready().await;
+        door
+    }
+
+    /// The first embedding-single.
     pub fn proxy(&self) -> Door {
-        self.proxy.door
+        self.proxies[0].door
+    }
+
+    /// cache-shard.
+    pub fn shard(&self) -> Door {
+        self.shard.door
     }
 
     /// ml-base.

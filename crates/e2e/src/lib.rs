@@ -1,9 +1,11 @@
 //! A whole grid for tests, and what they ask it with.
 //!
 //! ```text
-//!  a test ──▶ Client ──▶ Door of embedding-single ──▶ Door of ml-base ──▶ the real model
-//!                        └──── Grid: both in this process, for what is computed ────┘
+//!  a test ──▶ Client ──▶ Door of embedding-single ─┬▶ Door of ml-base ──▶ the real model
+//!                                                  └▶ Door of cache-shard ──▶ a directory of its own
+//!                        └──── Grid: all in this process, for what is answered ─────┘
 //!                        └──── Program: each a process of its own, for faults ──────┘
+//!  Load ─── many Clients ──▶ …                  Balancer: HAProxy between the two, with the file of production
 //! ```
 //!
 //! Goals: tests read as sentences; everything listens on a port of its own, so they run side by side; nothing waits for a
@@ -13,6 +15,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in the tools of a test fails the test")]
 
+mod skip;
+
 mod model_dir;
 
 mod goldens;
@@ -21,13 +25,19 @@ mod grid;
 
 mod program;
 
+mod balancer;
+
 mod client;
+
+mod load;
 
 mod until;
 
+pub use balancer::{Balancer, Slot};
 pub use client::{Answer, Client, Door};
 pub use goldens::{Golden, goldens, largest_delta};
 pub use grid::{Grid, GridBuilder};
+pub use load::{Figures, Load, LoadPlan, Record};
 pub use model_dir::model_dir;
 pub use program::{Memory, Program};
 pub use until::{PATIENCE, until, within_patience};

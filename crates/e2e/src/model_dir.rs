@@ -1,9 +1,8 @@
 //! Where the real model is, and what a test does where it is not.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::skip::{skip, variable};
 
 const MODEL: &str = ".sutra/models/sentence-transformers--all-MiniLM-L6-v2";
 
@@ -20,17 +19,7 @@ pub fn model_dir(name: &str) -> Option<PathBuf> {
         // A relative path would read as a model's name.
         return Some(directory.canonicalize().unwrap());
     }
-    let skipped = format!("e2e::{name}: model not found at {}; run cargo xtask test\n", directory.display());
-    assert!(variable("SUTRA_REQUIRE_MODEL").is_none(), "{skipped}");
-    if let Some(log) = variable("SUTRA_SKIP_LOG") {
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        log.write_all(skipped.as_bytes()).unwrap();
-    }
-    std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    let reason = format!("model not found at {}; run cargo xtask test", directory.display());
+    skip(name, &reason, "SUTRA_REQUIRE_MODEL");
     None
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
 }

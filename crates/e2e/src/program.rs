@@ -34,21 +34,23 @@ pub struct Memory {
 }
 
 impl Program {
-    /// Starts `ml-base` or `embedding-single` with these arguments and nothing of this process's environment.
+    /// Starts one of our programs with these arguments and nothing of this process's environment.
     ///
     /// # Panics
     /// If the program has not been built, or cannot be started.
     pub fn start(name: &str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary(name))
-            .args(["--log-format", "json"])
-            .args(arguments)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let mut command = Command::new(binary(name));
+        command.args(["--log-format", "json"]).args(arguments).env_clear();
+        Self::spawn(name, command)
+    }
+
+    /// Starts any other command.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn spawn(name: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         let (write, log) = watch::channel(String::new());
         tokio::spawn(keep_log(child.stderr.take().unwrap(), write));
         Self { name: name.to_owned(), child, log }

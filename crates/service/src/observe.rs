@@ -34,11 +34,16 @@ struct Labels {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PathLabel {
+    path: String,
+}
+
 /// Metrics of the HTTP and gRPC front of one service; clones share them.
 #[derive(Debug, Clone)]
 pub struct Observer {
     requests: Family<Labels, Counter>,
-    duration: Histogram,
+    duration: Family<PathLabel, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     ids: Arc<AtomicU64>,
 }
@@ -50,7 +55,7 @@ impl Observer {
         let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() << 32);
         let observer = Self {
             requests: Family::default(),
-            duration: Histogram::new(DURATION_BUCKETS_SECONDS),
+            duration: Family::new_with_constructor(new_duration),
             in_flight: Gauge::default(),
             ids: Arc::new(AtomicU64::new(start)),
         };
@@ -73,6 +78,10 @@ impl Observer {
     }
 }
 
+fn new_duration() -> Histogram {
+    Histogram::new(DURATION_BUCKETS_SECONDS)
+}
+
 /// Takes one from the gauge when a request ends, also when its client goes away.
 struct InFlight<'a>(&'a Gauge);
 
@@ -92,9 +101,10 @@ pub async fn observe(State(observer): State<Observer>, request: Request<Body>, n
     let mut response = next.run(request).await;
     let elapsed = start.elapsed();
     let status = response.status().as_u16();
-    observer.duration.observe(elapsed.as_secs_f64());
     tracing::debug!(path, status, elapsed_us = elapsed.as_micros(), request_id = ?id, "answered");
-    observer.requests.get_or_create(&Labels { path, status }).inc();
+    let label = PathLabel { path };
+    observer.duration.get_or_create(&label).observe(elapsed.as_secs_f64());
+    observer.requests.get_or_create(&Labels { path: label.path, status }).inc();
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("service", &["protocol"]),
     ("embed-file", &[]),
     ("loadtest", &[]),
-    ("e2e", &["embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
+    ("e2e", &["cache-shard", "embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
     ("xtask", &[]),
 ];
 

@@ -8,6 +8,8 @@ mod vectors;
 
 mod cache;
 
+mod shared;
+
 mod unusual;
 
 mod bad_input;
@@ -23,6 +25,12 @@ mod model_directory;
 mod programs;
 
 mod killed;
+
+mod shard;
+
+mod balancer;
+
+mod replicas;
 
 mod paused;
 

@@ -31,11 +31,21 @@ pub(crate) fn start_ml_base(model: &Path, arguments: &[&str]) -> Program {
     Program::start("ml-base", &[&own, arguments].concat())
 }
 
-/// embedding-single in front of this ml-base.
+/// embedding-single in front of this ml-base. It uses a shard where the arguments name its port.
 pub(crate) fn start_proxy(ml_base: Door, arguments: &[&str]) -> Program {
     let url = format!("http://{}", ml_base.0);
     let own = ["--port", "0", "--ml-base-url", &url, "--drain-max", "50"];
-    Program::start("embedding-single", &[&own, arguments].concat())
+    let no_shard: &[&str] = match arguments.contains(&"--shard-port") {
+        true => &[],
+        false => &["--shard-enabled", "false"],
+    };
+    Program::start("embedding-single", &[&own, no_shard, arguments].concat())
+}
+
+/// cache-shard on this directory.
+pub(crate) fn start_shard(directory: &Path, arguments: &[&str]) -> Program {
+    let own = ["--storage-path", directory.to_str().unwrap(), "--drain-max", "50"];
+    Program::start("cache-shard", &[&own, arguments].concat())
 }
 
 /// A loopback address that no other test uses: a port of it stays free while the program that had it is away.
