@@ -60,14 +60,15 @@ impl Grid<'_> {
 
     fn variables(&self, role: Role<'_>, port: u16) -> Variables<'_> {
         let none = Variables { host: &self.plan.host, set: Vec::new() };
+        // One id of the caller for all of them would make their answers and logs alike.
+        let named = none.fixed("INSTANCE_ID", role.name());
         match role {
-            Role::CacheShard => none
+            Role::CacheShard => named
                 .fixed("STORAGE_PORT", port.to_string())
-                .fixed("INSTANCE_ID", role.name())
                 .unless_given("STORAGE_PATH", self.workspace.cache()),
-            Role::MlBase { index } => self.of_ml_base(none, index, port).fixed("INSTANCE_ID", role.name()),
-            Role::Haproxy { .. } => self.of_haproxy(none),
-            Role::EmbeddingSingle => self.of_embedding_single(none),
+            Role::MlBase { index } => self.of_ml_base(named, index, port),
+            Role::Haproxy { .. } => self.of_haproxy(named),
+            Role::EmbeddingSingle => self.of_embedding_single(named),
         }
     }
 
@@ -193,6 +194,7 @@ mod tests {
         let env: Vec<String> =
             haproxy.env.iter().map(|(name, value)| format!("{name}={}", value.display())).collect();
         let expected = [
+            "INSTANCE_ID=haproxy",
             "ML_BASE_LB_BIND=127.0.0.1:9001",
             "ML_BASE_LB_STATS=ipv4@127.0.0.1:9003",
             "ML_BASE_LB_ADMIN=/run/admin.sock",
