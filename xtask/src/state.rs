@@ -27,12 +27,24 @@ pub(crate) struct State {
     pub(crate) model: String,
     /// In the order they were started.
     pub(crate) services: Vec<ServiceState>,
+    /// How to talk to the balancer; none where ml-base runs without one.
+    #[serde(default)]
+    pub(crate) balancer: Option<Balancer>,
+}
+
+/// The ways to talk to a running HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Balancer {
+    /// Port on loopback with statistics, at the level of operators.
+    pub(crate) stats_port: u16,
+    /// Unix socket that takes every order.
+    pub(crate) admin_socket: PathBuf,
 }
 
 /// One service of the grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServiceState {
-    /// Its name, also that of its binary.
+    /// Its name: that of its binary, with a number behind it where there can be several.
     pub(crate) name: String,
     /// Its process; none while it waits to be started.
     pub(crate) process: Option<ProcessIdentity>,
@@ -58,7 +70,8 @@ impl State {
             restarts: 0,
             log: spec.log.clone(),
         };
-        Ok(Self { supervisor, model: model.to_owned(), services: specs.iter().map(service).collect() })
+        let services = specs.iter().map(service).collect();
+        Ok(Self { supervisor, model: model.to_owned(), services, balancer: None })
     }
 
     /// The state as last written; none where nothing was started.
