@@ -41,6 +41,7 @@ mod tests {
             started_unix_s: 0,
             restarts: 0,
             log: "x.log".into(),
+            stats_port: None,
         });
         state
     }

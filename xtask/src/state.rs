@@ -44,6 +44,9 @@ pub(crate) struct ServiceState {
     pub(crate) restarts: u32,
     /// Where its output goes.
     pub(crate) log: PathBuf,
+    /// The port of its statistics, where it has one of its own: HAProxy's stats socket.
+    #[serde(default)]
+    pub(crate) stats_port: Option<u16>,
 }
 
 impl State {
@@ -57,6 +60,7 @@ impl State {
             started_unix_s: unix_now_s(),
             restarts: 0,
             log: spec.log.clone(),
+            stats_port: None,
         };
         Ok(Self { supervisor, model: model.to_owned(), services: specs.iter().map(service).collect() })
     }
@@ -196,6 +200,12 @@ mod tests {
         state.save(&workspace).unwrap();
         assert_eq!(State::load_running(&workspace).unwrap(), None);
         assert_eq!(State::load(&workspace).unwrap(), Some(state));
+    }
+
+    #[test]
+    fn state_written_before_there_were_statistics_is_read() {
+        let written = r#"{"name": "ml-base", "process": null, "port": 1, "started_unix_s": 0, "restarts": 0, "log": "x"}"#;
+        assert_eq!(serde_json::from_str::<ServiceState>(written).unwrap().stats_port, None);
     }
 
     #[test]
