@@ -1,6 +1,7 @@
 //! `bench serve`: load on the running grid, by `loadtest`.
 
 use std::ffi::OsString;
+use std::iter;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -16,13 +17,14 @@ pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<Ex
     Err(workspace.become_binary("loadtest", args))
 }
 
-/// `args` with a `--server-pid` per service, where the load goes to the running grid.
+/// `args` with a `--server-pid` per process of each service, where the load goes to the running grid.
 fn with_server_pids(state: Option<&State>, mut args: Vec<OsString>) -> Vec<OsString> {
     let own_url = state.and_then(State::url).is_some_and(|url| args.contains(&url.into()));
     if own_url && !has_flag(&args, "--server-pid") && !asks_for_help(&args) {
-        for process in state.map(State::processes).unwrap_or_default() {
-            args.extend(["--server-pid".into(), process.pid.to_string().into()]);
-        }
+        let leaders = state.map(State::processes).unwrap_or_default();
+        // HAProxy's master only watches; the memory is its worker's.
+        let pids = leaders.into_iter().flat_map(|leader| iter::once(leader.pid).chain(leader.children()));
+        args.extend(pids.flat_map(|pid| ["--server-pid".into(), pid.to_string().into()]));
     }
     args
 }
@@ -41,7 +43,6 @@ mod tests {
             started_unix_s: 0,
             restarts: 0,
             log: "x.log".into(),
-            stats_port: None,
         });
         state
     }

@@ -2,12 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser, value_parser};
 
-/// Port of embedding-single where nothing else is asked for.
-pub(crate) const EMBEDDING_PORT: u16 = 8888;
-/// Port of ml-base where nothing else is asked for.
-pub(crate) const ML_BASE_PORT: u16 = 8887;
+/// Replicas of ml-base at most: as many slots has the balancer.
+const REPLICAS_MAX: i64 = 8;
 
 /// Text in, vectors out: starts, uses, tests and checks the embedding service of this workspace.
 #[derive(Parser, Debug)]
@@ -68,15 +66,18 @@ pub(crate) enum Bench {
     Serve(PassedOn),
 }
 
-/// Build, get the model, start ml-base and embedding-single, try them, supervise
+/// Build, get the model, start every service, try them, supervise
 ///
-/// Waits until both services are ready, embeds two sample texts, prints their similarity, the endpoints and a curl line
-/// to paste. A service that dies is started again, after 0.2 s at first and 10 s at most. Ctrl-C drains and stops
-/// everything; a second Ctrl-C kills at once.
+/// Starts cache-shard, the replicas of ml-base, HAProxy in front of them where it is installed, and embedding-single.
+/// Waits until all are ready, embeds two sample texts, prints their similarity, the endpoints and a curl line to paste.
+/// A service that dies is started again, after 0.2 s at first and 10 s at most. Ctrl-C drains and stops everything; a
+/// second Ctrl-C kills at once. The vectors in cache-shard stay for the next start.
 ///
-/// Variables such as EMBEDDING_CACHE_SIZE, WORKER_THREADS or HF_ENDPOINT are passed on to the services.
+/// Variables such as EMBEDDING_CACHE_SIZE, STORAGE_PATH or HF_ENDPOINT are passed on to the services, and one that is
+/// set wins over what `up` itself would choose: WORKER_THREADS (the cores divided by the replicas),
+/// EMBEDDING_ML_BASE_CALLS_MAX, ML_BASE_LB_MAXCONN. Only ports, addresses and instance ids are always those of `up`.
 ///
-/// Exits 2 where a port is taken or the system runs already.
+/// Exits 2 where a port is taken, the system runs already, or several replicas lack HAProxy.
 #[derive(Args, Debug)]
 pub(crate) struct UpArgs {
     /// Give the terminal back once the services are ready; `cargo xtask down` stops them
@@ -86,15 +87,35 @@ pub(crate) struct UpArgs {
     pub(crate) grid: GridArgs,
 }
 
-/// Which model on which ports.
+/// Which model, on which ports, how often.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GridArgs {
     /// Model: an alias of deploy/models.toml, an id of the hub, or a directory
     #[arg(long, value_name = "ALIAS|ID|DIR", env = "MODEL_NAME", default_value = "medium")]
     pub(crate) model: String,
-    /// embedding-single takes port P, ml-base P+1 [default: 8888 and 8887]
-    #[arg(long, value_name = "P", value_parser = RangedU64ValueParser::<u16>::new().range(1..=65534))]
+    /// embedding-single takes port P, the front of ml-base P+1, cache-shard P+2, HAProxy's statistics P+3, the replicas
+    /// behind HAProxy P+4 and up [default: 8888, 8887, 50052, 9999, 8901 and up]
+    #[arg(long, value_name = "P", value_parser = RangedU64ValueParser::<u16>::new().range(1..=65524))]
     pub(crate) ports_from: Option<u16>,
+    /// Replicas of ml-base behind HAProxy, 8 at most [default: 2 where HAProxy is installed, 1 where it is not]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=REPLICAS_MAX))]
+    pub(crate) replicas: Option<u16>,
+    /// HAProxy's binary, or `none` for one replica without it [default: the one in PATH, /usr/local/sbin or /usr/sbin]
+    #[arg(long, value_name = "FILE|none", env = "SUTRA_HAPROXY")]
+    pub(crate) haproxy: Option<OsString>,
+}
+
+impl GridArgs {
+    /// The same as words of a command line.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["--model".into(), self.model.clone().into()];
+        words.extend(self.ports_from.map(|port| format!("--ports-from={port}").into()));
+        words.extend(self.replicas.map(|count| format!("--replicas={count}").into()));
+        if let Some(haproxy) = &self.haproxy {
+            words.extend(["--haproxy".into(), haproxy.clone()]);
+        }
+        words
+    }
 }
 
 /// What runs and how well: services, balancer slots, models, caches
@@ -121,11 +142,17 @@ pub(crate) struct StatusArgs {
 
 /// Run every test; what had to be skipped is said at the end, and why
 ///
+/// Installs HAProxy where it is missing and this may (apt-get, as root or with a sudo that asks nothing), and says so
+/// first; tests that need it skip themselves elsewhere.
+///
 /// Builds the binaries, fetches the model that some tests need, then runs cargo-nextest where it is installed and
 /// `cargo test` elsewhere. Without the model those tests skip themselves, unless CI or SUTRA_REQUIRE_MODEL is set: then it is
 /// an error. The last line reads `N passed, N failed` or `N passed, N failed, N skipped`.
 #[derive(Args, Debug)]
 pub(crate) struct TestArgs {
+    /// Leave the packages of this machine as they are
+    #[arg(long)]
+    pub(crate) no_install: bool,
     /// Passed on to the test runner, for example `-p engine` or a part of a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     pub(crate) args: Vec<OsString>,
@@ -157,9 +184,35 @@ mod tests {
     }
 
     #[test]
-    fn ports_from_leaves_room_for_the_second_port() {
-        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65534"]).is_ok());
-        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65535"]).is_err());
+    fn ports_from_leaves_room_for_all_ports() {
+        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65524"]).is_ok());
+        assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "65525"]).is_err());
         assert!(Cli::try_parse_from(["xtask", "up", "--ports-from", "0"]).is_err());
+    }
+
+    #[test]
+    fn balancer_has_eight_slots() {
+        assert!(Cli::try_parse_from(["xtask", "up", "--replicas", "8"]).is_ok());
+        assert!(Cli::try_parse_from(["xtask", "up", "--replicas", "9"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "up", "--replicas", "0"]).is_err());
+    }
+
+    #[test]
+    fn detached_supervisor_is_given_what_up_was_given() {
+        let given = ["xtask", "supervise", "--model", "small", "--ports-from=9000", "--replicas=3"];
+        let Command::Supervise(args) = Cli::try_parse_from(given).unwrap().command else {
+            panic!("supervise")
+        };
+        let args = GridArgs { haproxy: Some("none".into()), ..args };
+        let words = ["--model", "small", "--ports-from=9000", "--replicas=3", "--haproxy", "none"];
+        assert_eq!(args.words(), words);
+    }
+
+    #[test]
+    fn refusal_to_install_is_not_passed_on_to_the_runner() {
+        let cli = Cli::try_parse_from(["xtask", "test", "--no-install", "-p", "engine"]).unwrap();
+        assert!(
+            matches!(cli.command, Command::Test(args) if args.no_install && args.args == ["-p", "engine"])
+        );
     }
 }

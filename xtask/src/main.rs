@@ -7,11 +7,12 @@
 //! `ml-base fetch`; xtask builds and starts those binaries.
 //!
 //! ```text
-//! up ──▶ workspace (cargo build) ──▶ model (ml-base fetch) ──▶ supervisor ──▶ ml-base, embedding-single
+//! up ──▶ workspace (cargo build) ──▶ model (ml-base fetch) ──▶ supervisor ──▶ cache-shard, ml-base ×N,
+//!                                                                  │          haproxy, embedding-single
 //!                                                                  │ each start, death, restart
 //!                                                                  ▼
 //! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
-//! test ──▶ workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
+//! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
 //! ```
 
 mod cli;
@@ -26,6 +27,7 @@ mod test;
 mod tidy;
 mod up;
 
+mod haproxy;
 mod http;
 mod model;
 mod process;
@@ -61,7 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(&workspace, &args),
         Command::Embed(args) => embed::run(&workspace, args.args),
         Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
-        Command::Test(args) => test::run(&workspace, &args.args),
+        Command::Test(args) => test::run(&workspace, &args),
         Command::Ci => ci::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
     }

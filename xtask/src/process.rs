@@ -30,6 +30,13 @@ impl ProcessIdentity {
         Self::of(self.pid) == Some(self)
     }
 
+    /// The processes it has started and not yet reaped; empty where the kernel does not tell.
+    pub(crate) fn children(self) -> Vec<u32> {
+        let pid = self.pid;
+        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    }
+
     /// Sends `signal` to the process, where it is alive.
     pub(crate) fn signal(self, signal: Signal) {
         if let Some(pid) = self.pid_if_alive() {
@@ -79,6 +86,7 @@ pub(crate) fn wait_gone(processes: &[ProcessIdentity], timeout: Duration) -> boo
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::process::Command;
 
     use super::*;
@@ -100,6 +108,19 @@ mod tests {
         assert!(wait_gone(&[identity], Duration::from_secs(30)));
         child.wait().unwrap();
         assert!(!identity.is_alive());
+    }
+
+    #[test]
+    fn children_of_a_process_are_listed() {
+        let script = "sleep 600 & echo started; wait";
+        let mut shell = Command::new("/bin/sh");
+        let mut shell = shell.args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let children = ProcessIdentity::of(shell.id()).unwrap().children();
+        children.iter().for_each(|child| ProcessIdentity::of(*child).unwrap().signal(Signal::KILL));
+        shell.wait().unwrap();
+        assert_eq!(children.len(), 1);
     }
 
     #[test]

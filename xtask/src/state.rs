@@ -27,12 +27,24 @@ pub(crate) struct State {
     pub(crate) model: String,
     /// In the order they were started.
     pub(crate) services: Vec<ServiceState>,
+    /// How to talk to the balancer; none where ml-base runs without one.
+    #[serde(default)]
+    pub(crate) balancer: Option<Balancer>,
+}
+
+/// The ways to talk to a running HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Balancer {
+    /// Port on loopback with statistics, at the level of operators.
+    pub(crate) stats_port: u16,
+    /// Unix socket that takes every order.
+    pub(crate) admin_socket: PathBuf,
 }
 
 /// One service of the grid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServiceState {
-    /// Its name, also that of its binary.
+    /// Its name: that of its binary, with a number behind it where there can be several.
     pub(crate) name: String,
     /// Its process; none while it waits to be started.
     pub(crate) process: Option<ProcessIdentity>,
@@ -44,9 +56,6 @@ pub(crate) struct ServiceState {
     pub(crate) restarts: u32,
     /// Where its output goes.
     pub(crate) log: PathBuf,
-    /// The port of its statistics, where it has one of its own: HAProxy's stats socket.
-    #[serde(default)]
-    pub(crate) stats_port: Option<u16>,
 }
 
 impl State {
@@ -60,9 +69,9 @@ impl State {
             started_unix_s: unix_now_s(),
             restarts: 0,
             log: spec.log.clone(),
-            stats_port: None,
         };
-        Ok(Self { supervisor, model: model.to_owned(), services: specs.iter().map(service).collect() })
+        let services = specs.iter().map(service).collect();
+        Ok(Self { supervisor, model: model.to_owned(), services, balancer: None })
     }
 
     /// The state as last written; none where nothing was started.
@@ -200,12 +209,6 @@ mod tests {
         state.save(&workspace).unwrap();
         assert_eq!(State::load_running(&workspace).unwrap(), None);
         assert_eq!(State::load(&workspace).unwrap(), Some(state));
-    }
-
-    #[test]
-    fn state_written_before_there_were_statistics_is_read() {
-        let written = r#"{"name": "ml-base", "process": null, "port": 1, "started_unix_s": 0, "restarts": 0, "log": "x"}"#;
-        assert_eq!(serde_json::from_str::<ServiceState>(written).unwrap().stats_port, None);
     }
 
     #[test]

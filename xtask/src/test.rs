@@ -1,13 +1,14 @@
 //! `test`: every test, what was skipped and why, and one last line with the counts.
 //!
 //! ```text
-//! build ─▶ model ─▶ doc tests, if there are any ─▶ cargo nextest (or cargo test) ─▶ skipped tests ─▶ N passed, N failed
+//! HAProxy ─▶ build ─▶ model ─▶ doc tests, if there are any ─▶ cargo nextest (or cargo test) ─▶ skipped tests ─▶ counts
 //! ```
 //!
-//! A test that needs the model and does not find it appends a line `test: reason` to the file that `SUTRA_SKIP_LOG` names and
+//! A test that needs HAProxy or the model and does not find it appends a line `test: reason` to the file that `SUTRA_SKIP_LOG` names and
 //! returns. The runner counts it as passed; here it is counted as skipped.
 
 mod counts;
+mod install;
 mod runner;
 mod skip_log;
 
@@ -18,6 +19,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
+use crate::cli::TestArgs;
 use crate::console;
 use crate::model;
 use crate::workspace::Workspace;
@@ -31,14 +33,15 @@ const MODEL_DIR_VARIABLE: &str = "SUTRA_TEST_MODEL_DIR";
 /// Makes a missing model an error instead of skipped tests.
 const REQUIRE_MODEL_VARIABLE: &str = "SUTRA_REQUIRE_MODEL";
 
-/// Runs every test, or those that `args` choose; the exit code is the runner's.
-pub(crate) fn run(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
+/// Runs every test, or those that `args.args` choose; the exit code is the runner's.
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<ExitCode> {
+    install::provide_haproxy(args.no_install);
     workspace.build_binaries()?;
     let model_directory = find_model(workspace)?;
     let skip_log = SkipLog::create(workspace)?;
     let mut counts = Counts::default();
     let mut code = 0;
-    for mut command in commands(workspace, args)? {
+    for mut command in commands(workspace, &args.args)? {
         command.env(skip_log::VARIABLE, skip_log.path());
         if let Some(directory) = &model_directory {
             command.env(MODEL_DIR_VARIABLE, directory);

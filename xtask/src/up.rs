@@ -1,15 +1,18 @@
 //! `up`: from a fresh clone to a running grid.
 //!
 //! ```text
-//! refuse what cannot work ─▶ build ─▶ model ─▶ plan ─▶ grid (supervise) ─▶ sample ─▶ watch ─▶ drain
-//! --detach: … ─▶ plan ─▶ `xtask supervise` in a session of its own ─▶ "ready" on its stdout ─▶ sample
+//! host ─▶ plan ─▶ refuse what cannot work ─▶ build ─▶ model ─▶ grid (supervise) ─▶ sample ─▶ announcement ─▶ watch ─▶ drain
+//! --detach: … ─▶ model ─▶ `xtask supervise` in a session of its own ─▶ "ready" on its stdout ─▶ sample ─▶ announcement
 //! ```
 
+mod announcement;
 mod detach;
 mod grid;
+mod host;
 mod plan;
 mod port;
 mod sample;
+mod services;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -41,9 +44,12 @@ impl std::error::Error for Refused {}
 
 /// Builds, fetches, starts, tries, supervises.
 pub(crate) fn run(workspace: &Workspace, args: &UpArgs) -> Result<ExitCode> {
-    let plan = Plan::new(&args.grid);
+    let plan = Plan::of(&args.grid)?;
     refuse_second_grid(workspace)?;
     refuse_taken_ports(&plan)?;
+    if let Some(note) = plan.note_on_replicas(&args.grid) {
+        console::warn(note);
+    }
     workspace.build_binaries()?;
     let directory = model::fetch(workspace, &plan.model)?;
     console::warn(format!("model `{}` is in {}", plan.model, workspace.relative(&directory).display()));
@@ -67,14 +73,14 @@ pub(crate) fn run_supervise(workspace: &Workspace, args: &GridArgs) -> Result<Ex
         console::say(detach::READY);
         Ok(())
     };
-    grid::supervise(workspace, &Plan::new(args), ready)?;
+    grid::supervise(workspace, &Plan::of(args)?, ready)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Tries the services and says how to use them. `stop` names the command that stops them, where it is not Ctrl-C.
 fn announce(workspace: &Workspace, plan: &Plan, stop: Option<&str>) -> Result<()> {
-    let similarity = sample::try_out(plan.embedding_port)?;
-    console::say(plan.announcement(workspace, similarity, stop));
+    let similarity = sample::try_out(plan.ports.embedding)?;
+    console::say(announcement::text(workspace, plan, similarity, stop));
     Ok(())
 }
 

@@ -47,6 +47,16 @@ impl Workspace {
         self.root.join(".sutra/logs")
     }
 
+    /// The vectors that survive a restart, where the caller names no other place.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join(".sutra/cache")
+    }
+
+    /// What HAProxy does.
+    pub(crate) fn balancer_configuration(&self) -> PathBuf {
+        self.root.join("haproxy/ml-base-lb.cfg")
+    }
+
     /// Exists while services run.
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.root.join(".sutra/run")
@@ -97,8 +107,13 @@ impl Workspace {
 
     /// The path of a binary that [`Self::build_binaries`] has built.
     pub(crate) fn binary(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.binaries()?.join(name))
+    }
+
+    /// The folder with every binary that [`Self::build_binaries`] has built.
+    pub(crate) fn binaries(&self) -> Result<PathBuf> {
         let target = self.metadata()?["target_directory"].as_str().map(PathBuf::from);
-        Ok(target.context("cargo metadata names no target_directory")?.join("debug").join(name))
+        Ok(target.context("cargo metadata names no target_directory")?.join("debug"))
     }
 
     /// What `cargo metadata --no-deps` says.

@@ -7,12 +7,35 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
+/// The variable that names HAProxy to xtask.
+const HAPROXY: &str = "SUTRA_HAPROXY";
+/// What `--ports-from` takes at most.
+const PORTS_FROM_MAX: u16 = 65524;
+/// Ports of a grid with as many replicas as there can be.
+const ROW_PORTS: u16 = 12;
+/// Where the rows of ports begin, and how many there are.
+const ROWS_FROM: u16 = 20_000;
+const ROWS: u16 = 1000;
+/// Variables that would change what `up` chooses.
+const CHOICES: [&str; 9] = [
+    "API_KEY",
+    "EMBEDDING_ML_BASE_CALLS_MAX",
+    "ML_BASE_CALLS_MAX",
+    "ML_BASE_LB_MAXCONN",
+    "MODEL_NAME",
+    "STORAGE_PATH",
+    "SUTRA_CACHE_ENABLED",
+    "SUTRA_EDITION",
+    "WORKER_THREADS",
+];
 /// Much longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -43,14 +66,26 @@ impl Sandbox {
             .env("CARGO", self.path("target/debug/cargo"))
             .env("ROOT", self.folder.path())
             .env("OF_THE_CALLER", "passed on")
-            .env_remove("MODEL_NAME")
-            .env_remove("API_KEY")
+            .env(HAPROXY, self.path("target/debug/haproxy"))
             .stdin(Stdio::null());
+        for name in CHOICES {
+            xtask.env_remove(name);
+        }
         xtask
     }
 
     fn run(&self, args: &[&str]) -> Output {
         self.xtask(args).output().unwrap()
+    }
+
+    /// The environment that a service was started with, a line for each variable.
+    fn env(&self, service: &str) -> String {
+        fs::read_to_string(self.path(&format!("{service}.env"))).unwrap()
+    }
+
+    fn has(&self, service: &str, variable: &str) {
+        let env = self.env(service);
+        assert!(env.lines().any(|line| line == variable), "{service} lacks {variable}:\n{env}");
     }
 
     /// Makes a named pipe: to open it waits for the other side.
@@ -71,15 +106,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Two ports in a row that were free a moment ago.
-fn free_pair() -> u16 {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
-    let pair = || {
-        let first = free(0)?;
-        let port = first.local_addr().ok()?.port();
-        port.checked_add(1).and_then(free).map(|_second| port)
+/// The first of the ports of a grid, all free. No other test takes them meanwhile: they lie below those that the kernel
+/// gives out, in a place that follows from this process and the number of calls.
+fn free_row() -> u16 {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let place = std::process::id().wrapping_mul(8).wrapping_add(CALLS.fetch_add(1, Relaxed));
+    let first = |attempt: u32| {
+        let row = u16::try_from(place.wrapping_add(attempt * 257) % u32::from(ROWS)).unwrap();
+        ROWS_FROM + row * ROW_PORTS
     };
-    (0..100).find_map(|_| pair()).expect("two free ports in a row")
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    let is_free = |first: &u16| (*first..*first + ROW_PORTS).all(|port| bind(port).is_ok());
+    (0..100).map(first).find(is_free).expect("free ports in a row")
 }
 
 /// Serves `/health` and `/embed` on `port` until the test ends; ready once `ready_file` exists.
@@ -100,26 +138,43 @@ fn serve(port: u16, ready_file: PathBuf) {
     });
 }
 
-/// Starts a grid with `up --detach`; gives back its first port and what it said.
-fn up_detached(sandbox: &Sandbox) -> (u16, Output) {
+/// Starts a grid with `up --detach ARGS`; gives back its first port and what it said. `files` are those that its services
+/// write, in the order of their ports.
+fn up_detached(sandbox: &Sandbox, set: impl FnOnce(&mut Command), files: &[(u16, &str)]) -> (u16, Output) {
     let (fetching, go_on) = (sandbox.pipe("fetching"), sandbox.pipe("go-on"));
-    let port = free_pair();
+    let port = free_row();
     let mut up = sandbox.xtask(&["up", "--detach", "--ports-from", &port.to_string()]);
+    set(&mut up);
     let (sender, output) = channel();
     thread::spawn(move || sender.send(up.output().unwrap()).unwrap());
     let (fetch_sender, fetch) = channel();
     thread::spawn(move || fetch_sender.send(fs::read_to_string(fetching).unwrap()).unwrap());
     assert_eq!(fetch.recv_timeout(PATIENCE).expect("the model is fetched"), "medium\n");
-    serve(port, sandbox.path("embedding-single.env"));
-    serve(port + 1, sandbox.path("ml-base.env"));
+    for (offset, service) in files {
+        serve(port + offset, sandbox.path(&format!("{service}.env")));
+    }
     fs::write(go_on, "now\n").unwrap();
     (port, output.recv_timeout(PATIENCE).expect("up --detach returns"))
+}
+
+/// Services behind HAProxy, by their distance from the first port.
+const BALANCED: [(u16, &str); 5] =
+    [(0, "embedding-single"), (1, "haproxy"), (2, "cache-shard"), (4, "ml-base-1"), (5, "ml-base-2")];
+/// Services without HAProxy.
+const UNBALANCED: [(u16, &str); 3] = [(0, "embedding-single"), (1, "ml-base-1"), (2, "cache-shard")];
+
+/// The processes that the state file names.
+fn pids(sandbox: &Sandbox) -> Vec<u64> {
+    let state: Value =
+        serde_json::from_slice(&fs::read(sandbox.path(".sutra/run/state.json")).unwrap()).unwrap();
+    let services = state["services"].as_array().unwrap();
+    services.iter().map(|service| service["process"]["pid"].as_u64().unwrap()).collect()
 }
 
 #[test]
 fn detached_grid_comes_up_is_used_and_goes_down() {
     let sandbox = Sandbox::new();
-    let (port, up) = up_detached(&sandbox);
+    let (port, up) = up_detached(&sandbox, |_| {}, &BALANCED);
     let said = text(&up.stdout);
     assert!(up.status.success(), "{said}{}", text(&up.stderr));
     assert!(said.contains("cosine similarity of 0.6000"), "{said}");
@@ -128,7 +183,9 @@ fn detached_grid_comes_up_is_used_and_goes_down() {
 
     let status = sandbox.run(&["status"]);
     assert!(status.status.success(), "{}", text(&status.stdout));
-    assert_eq!(text(&status.stdout).matches("ready").count(), 2);
+    for (_, service) in BALANCED {
+        assert!(text(&status.stdout).contains(service), "{service}: {}", text(&status.stdout));
+    }
 
     let second = sandbox.run(&["up"]);
     assert_eq!(second.status.code(), Some(2));
@@ -137,30 +194,120 @@ fn detached_grid_comes_up_is_used_and_goes_down() {
     let embed = sandbox.run(&["embed", "--file", "texts.txt", "--out", "-"]);
     assert_eq!(text(&embed.stdout), format!("--file texts.txt --out - --url http://127.0.0.1:{port}\n"));
 
+    let pids = pids(&sandbox);
+    assert_eq!(pids.len(), BALANCED.len());
+    let bench = text(&sandbox.run(&["bench", "serve"]).stdout);
+    assert!(bench.starts_with(&format!("--url http://127.0.0.1:{port} ")), "{bench}");
+    for pid in &pids {
+        assert!(bench.contains(&format!("--server-pid {pid}")), "{pid}: {bench}");
+    }
+
     let down = sandbox.run(&["down"]);
     assert!(down.status.success(), "{}", text(&down.stderr));
     assert!(text(&down.stdout).ends_with("stopped\n"), "{}", text(&down.stdout));
     assert!(!sandbox.path(".sutra/run").exists());
+    for pid in pids {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left behind");
+    }
     assert_eq!(text(&sandbox.run(&["down"]).stdout), "nothing runs\n");
+}
+
+#[test]
+fn services_of_a_supervisor_that_was_killed_end_with_down() {
+    let sandbox = Sandbox::new();
+    let (_, up) = up_detached(&sandbox, |_| {}, &BALANCED);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    let pids = pids(&sandbox);
+    let state: Value =
+        serde_json::from_slice(&fs::read(sandbox.path(".sutra/run/state.json")).unwrap()).unwrap();
+    let supervisor = state["supervisor"]["pid"].to_string();
+    assert!(Command::new("kill").args(["-9", &supervisor]).status().unwrap().success());
+    let down = sandbox.run(&["down"]);
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    // Whoever is their parent now may not have reaped them yet.
+    for pid in pids {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{pid} is left behind: {stat}");
+    }
 }
 
 #[test]
 fn services_get_their_variables_and_those_of_the_caller() {
     let sandbox = Sandbox::new();
-    let (port, up) = up_detached(&sandbox);
+    let (port, up) = up_detached(&sandbox, |_| {}, &BALANCED);
     assert!(up.status.success(), "{}", text(&up.stderr));
-    let has = |service: &str, variable: &str| {
-        let env = fs::read_to_string(sandbox.path(&format!("{service}.env"))).unwrap();
-        assert!(env.lines().any(|line| line == variable), "{service} lacks {variable}:\n{env}");
+    let at = |offset: u16| format!("127.0.0.1:{}", port + offset);
+    sandbox.has("cache-shard", &format!("STORAGE_PORT={}", port + 2));
+    sandbox.has("cache-shard", &format!("STORAGE_PATH={}", sandbox.path(".sutra/cache").display()));
+    for (replica, offset) in [("ml-base-1", 4), ("ml-base-2", 5)] {
+        sandbox.has(replica, &format!("ML_BASE_PORT={}", port + offset));
+        sandbox.has(replica, "MODEL_NAME=medium");
+        sandbox.has(replica, &format!("INSTANCE_ID={replica}"));
+        sandbox.has(replica, &format!("ML_BASE_MODEL_STORE={}", sandbox.path(".sutra/models").display()));
+    }
+    let cores = thread::available_parallelism().unwrap().get();
+    let threads = ["ml-base-1", "ml-base-2"].map(|replica| {
+        let env = sandbox.env(replica);
+        env.lines().find_map(|line| line.strip_prefix("WORKER_THREADS=")).unwrap().parse::<usize>().unwrap()
+    });
+    assert_eq!(threads.iter().sum::<usize>(), cores.max(2));
+    sandbox.has("haproxy", &format!("ML_BASE_LB_BIND={}", at(1)));
+    sandbox.has("haproxy", &format!("ML_BASE_LB_STATS=ipv4@{}", at(3)));
+    sandbox.has("haproxy", "ML_BASE_LB_MAXCONN=32");
+    sandbox.has("haproxy", &format!("ML_BASE_1={}", at(4)));
+    sandbox.has("haproxy", &format!("ML_BASE_2={}", at(5)));
+    let configuration = sandbox.path("haproxy/ml-base-lb.cfg");
+    let args = fs::read_to_string(sandbox.path("haproxy.args")).unwrap();
+    assert_eq!(args, format!("-W -db -f {}\n", configuration.display()));
+    sandbox.has("embedding-single", &format!("EMBEDDING_PORT={port}"));
+    sandbox.has("embedding-single", &format!("ML_BASE_URL=http://{}", at(1)));
+    sandbox.has("embedding-single", "SUTRA_CACHE_ENABLED=true");
+    sandbox.has("embedding-single", "SUTRA_CACHE_HOST=127.0.0.1");
+    sandbox.has("embedding-single", &format!("SUTRA_CACHE_PORT={}", port + 2));
+    sandbox.has("embedding-single", "EMBEDDING_ML_BASE_CALLS_MAX=4");
+    for (_, service) in BALANCED {
+        sandbox.has(service, "OF_THE_CALLER=passed on");
+    }
+}
+
+#[test]
+fn choices_of_the_caller_reach_the_services() {
+    let sandbox = Sandbox::new();
+    let choices = |up: &mut Command| {
+        up.env("WORKER_THREADS", "7").env("SUTRA_EDITION", "simple").env("STORAGE_PATH", "/nowhere/vectors");
     };
-    has("ml-base", &format!("ML_BASE_PORT={}", port + 1));
-    has("ml-base", "MODEL_NAME=medium");
-    has("ml-base", "INSTANCE_ID=ml-base-1");
-    has("ml-base", &format!("ML_BASE_MODEL_STORE={}", sandbox.path(".sutra/models").display()));
-    has("ml-base", "OF_THE_CALLER=passed on");
-    has("embedding-single", &format!("EMBEDDING_PORT={port}"));
-    has("embedding-single", &format!("ML_BASE_URL=http://127.0.0.1:{}", port + 1));
-    has("embedding-single", "OF_THE_CALLER=passed on");
+    let (_, up) = up_detached(&sandbox, choices, &BALANCED);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    sandbox.has("ml-base-2", "WORKER_THREADS=7");
+    sandbox.has("haproxy", "ML_BASE_LB_MAXCONN=8");
+    sandbox.has("cache-shard", "STORAGE_PATH=/nowhere/vectors");
+    assert!(text(&up.stdout).contains("/nowhere/vectors"), "{}", text(&up.stdout));
+}
+
+#[test]
+fn one_replica_runs_on_the_front_port_without_haproxy() {
+    let sandbox = Sandbox::new();
+    let without = |up: &mut Command| {
+        up.env(HAPROXY, "none");
+    };
+    let (port, up) = up_detached(&sandbox, without, &UNBALANCED);
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    sandbox.has("ml-base-1", &format!("ML_BASE_PORT={}", port + 1));
+    sandbox.has("embedding-single", &format!("ML_BASE_URL=http://127.0.0.1:{}", port + 1));
+    assert_eq!(pids(&sandbox).len(), UNBALANCED.len());
+    assert!(!sandbox.path("haproxy.env").exists());
+}
+
+#[test]
+fn two_replicas_without_haproxy_are_refused_before_anything_is_built() {
+    let sandbox = Sandbox::new();
+    let up = sandbox.xtask(&["up", "--replicas", "2"]).env(HAPROXY, "none").output().unwrap();
+    assert_eq!(up.status.code(), Some(2));
+    assert!(text(&up.stderr).contains("--replicas 2 needs HAProxy"), "{}", text(&up.stderr));
+    let up = sandbox.xtask(&["up"]).env(HAPROXY, sandbox.path("absent")).output().unwrap();
+    assert_eq!(up.status.code(), Some(2));
+    assert!(text(&up.stderr).contains("/absent"), "{}", text(&up.stderr));
+    assert!(!sandbox.path("built").exists());
 }
 
 #[test]
@@ -168,11 +315,12 @@ fn taken_port_is_refused_before_anything_is_built() {
     let sandbox = Sandbox::new();
     let holder = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = holder.local_addr().unwrap().port();
-    // The holder has the second of both ports, or the first where there is none before it.
-    let up = sandbox.run(&["up", "--ports-from", &port.saturating_sub(1).to_string()]);
+    let first = port.min(PORTS_FROM_MAX);
+    let up = sandbox.run(&["up", "--ports-from", &first.to_string()]);
     let said = text(&up.stderr);
     assert_eq!(up.status.code(), Some(2), "{said}");
-    assert!(said.contains(&format!("port {port} for ml-base is taken by ")), "{said}");
+    assert!(said.contains(&format!("port {port} for ")), "{said}");
+    assert!(said.contains(" is taken by "), "{said}");
     assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
     assert!(!sandbox.path("built").exists());
 }

@@ -64,10 +64,14 @@ struct Sandbox {
 
 impl Sandbox {
     fn with_services(services: Vec<Value>) -> Self {
+        Self::with_balancer(services, &Value::Null)
+    }
+
+    fn with_balancer(services: Vec<Value>, balancer: &Value) -> Self {
         let sandbox = Self { folder: tempfile::tempdir().unwrap() };
         let run = sandbox.folder.path().join(".sutra/run");
         fs::create_dir_all(&run).unwrap();
-        let state = json!({ "supervisor": this_process(), "model": "medium", "services": services });
+        let state = json!({ "supervisor": this_process(), "model": "medium", "services": services, "balancer": balancer });
         fs::write(run.join("state.json"), state.to_string()).unwrap();
         sandbox
     }
@@ -93,6 +97,10 @@ fn this_process() -> Value {
 
 fn service(name: &str, port: u16) -> Value {
     json!({ "name": name, "process": this_process(), "port": port, "started_unix_s": 0, "restarts": 1, "log": "x" })
+}
+
+fn balancer(stats_port: u16) -> Value {
+    json!({ "stats_port": stats_port, "admin_socket": "x.sock" })
 }
 
 fn embedding_single() -> u16 {
@@ -172,10 +180,9 @@ fn slot_that_is_down_is_shown_and_fails() {
         assert_eq!(question, "show info; show stat\n");
         STATS.to_owned()
     });
-    let mut haproxy =
+    let haproxy =
         service("haproxy", serve(&[("/health", r#"{"status": "ready", "version": "of a replica"}"#)]));
-    haproxy["stats_port"] = json!(stats);
-    let sandbox = Sandbox::with_services(vec![haproxy]);
+    let sandbox = Sandbox::with_balancer(vec![haproxy], &balancer(stats));
     let status = sandbox.status(&[]);
     let said = text(&status.stdout);
     assert_eq!(status.status.code(), Some(1), "{said}");
@@ -186,10 +193,9 @@ fn slot_that_is_down_is_shown_and_fails() {
 
 #[test]
 fn balancer_without_statistics_is_said_and_no_failure() {
-    let mut haproxy = service("haproxy", serve(&[("/health", r#"{"status": "ready"}"#)]));
-    for stats_port in [json!(CLOSED), Value::Null] {
-        haproxy["stats_port"] = stats_port;
-        let status = Sandbox::with_services(vec![haproxy.clone()]).status(&[]);
+    let haproxy = service("haproxy", serve(&[("/health", r#"{"status": "ready"}"#)]));
+    for balancer in [balancer(CLOSED), Value::Null] {
+        let status = Sandbox::with_balancer(vec![haproxy.clone()], &balancer).status(&[]);
         let said = text(&status.stdout);
         assert_eq!(status.status.code(), Some(0), "{said}");
         assert!(said.contains("note: ") && said.contains("stats socket"), "{said}");

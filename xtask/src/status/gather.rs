@@ -23,8 +23,9 @@ pub(super) struct Seen<'s> {
 pub(super) fn look_at_all<'s>(state: &'s State, key: Option<&str>, window: Duration) -> Vec<Seen<'s>> {
     let start = Instant::now();
     let before = Snapshot::take();
+    let stats_port = state.balancer.as_ref().map(|balancer| balancer.stats_port);
     thread::scope(|scope| {
-        let look = |service| scope.spawn(move || service::look(service, key, window));
+        let look = |service| scope.spawn(move || service::look(service, stats_port, key, window));
         let looks: Vec<_> = state.services.iter().map(|service| (service, look(service))).collect();
         service::wait_until(start + window);
         let after = Snapshot::take();

@@ -101,15 +101,25 @@ pub(super) struct Look {
     pub(super) notes: Vec<String>,
 }
 
-/// Asks `service`, twice for its counts, `window` apart.
-pub(super) fn look(service: &ServiceState, key: Option<&str>, window: Duration) -> Look {
+/// Asks `service`, twice for its counts, `window` apart. `stats_port` is HAProxy's.
+pub(super) fn look(
+    service: &ServiceState,
+    stats_port: Option<u16>,
+    key: Option<&str>,
+    window: Duration,
+) -> Look {
     match service.process {
-        Some(process) if process.is_alive() => look_at_running(service, key, window),
+        Some(process) if process.is_alive() => look_at_running(service, stats_port, key, window),
         Some(_) | None => Look { state: "restarting".to_owned(), ..Look::default() },
     }
 }
 
-fn look_at_running(service: &ServiceState, key: Option<&str>, window: Duration) -> Look {
+fn look_at_running(
+    service: &ServiceState,
+    stats_port: Option<u16>,
+    key: Option<&str>,
+    window: Duration,
+) -> Look {
     let Ok(answer) = http::get(service.port, "/health", ANSWER_TIMEOUT) else {
         return Look { state: "no answer".to_owned(), ..Look::default() };
     };
@@ -118,7 +128,7 @@ fn look_at_running(service: &ServiceState, key: Option<&str>, window: Duration) 
     let kind = Kind::of(&service.name);
     if kind == Kind::Balancer {
         // What else answers on its port is one of the replicas.
-        look_at_balancer(service, &mut look);
+        look_at_balancer(service, stats_port, &mut look);
         return look;
     }
     look.version = health["version"].as_str().map(str::to_owned);
@@ -141,8 +151,8 @@ fn look_at_running(service: &ServiceState, key: Option<&str>, window: Duration) 
     look
 }
 
-fn look_at_balancer(service: &ServiceState, look: &mut Look) {
-    let Some(port) = service.stats_port else {
+fn look_at_balancer(service: &ServiceState, stats_port: Option<u16>, look: &mut Look) {
+    let Some(port) = stats_port else {
         look.notes.push(format!(
             "the port of {}'s stats socket is not known: its slots are not shown",
             service.name
@@ -315,6 +325,6 @@ mod tests {
             "name": "ml-base", "process": null, "port": 1, "started_unix_s": 0, "restarts": 2, "log": "x",
         }))
         .unwrap();
-        assert_eq!(look(&service, None, Duration::ZERO).state, "restarting");
+        assert_eq!(look(&service, None, None, Duration::ZERO).state, "restarting");
     }
 }

@@ -27,8 +27,7 @@ pub(super) fn start(workspace: &Workspace, args: &GridArgs) -> Result<()> {
     let log = new_log(workspace, &path).with_context(|| format!("create {}", path.display()))?;
     let mut supervisor = Command::new(this_program().context("find this program")?)
         .arg("supervise")
-        .args(["--model", &args.model])
-        .args(args.ports_from.map(|port| format!("--ports-from={port}")))
+        .args(args.words())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, anyhow};
 
 use super::Refused;
 use super::plan::{LIMITS, Plan};
+use super::services;
 use crate::console;
+use crate::haproxy::AdminSocket;
 use crate::http;
 use crate::signals;
 use crate::state::State;
@@ -27,13 +29,16 @@ pub(super) fn supervise(
     plan: &Plan,
     ready: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let specs = plan.specs(workspace)?;
-    live(workspace, &plan.model, specs, LIMITS, signals::request_stop_on_signals, ready)
+    let admin = AdminSocket::in_or_beside(&workspace.run_dir()).context("make a folder for a socket")?;
+    let specs = services::specs(plan, workspace, admin.path())?;
+    let mut state = State::of_own(&plan.model, &specs)?;
+    state.balancer = plan.balancer(admin.path());
+    live(workspace, state, specs, LIMITS, signals::request_stop_on_signals, ready)
 }
 
 fn live(
     workspace: &Workspace,
-    model: &str,
+    mut state: State,
     specs: Vec<ServiceSpec>,
     limits: Limits,
     listen: impl FnOnce(StopHandle) -> Result<()>,
@@ -43,7 +48,6 @@ fn live(
     for spec in &specs {
         log::rotate(&spec.log).with_context(|| format!("rotate {}", spec.log.display()))?;
     }
-    let mut state = State::of_own(model, &specs)?;
     state.save(workspace)?;
     let mut supervisor = Supervisor::new(specs, limits, |notice| observe(workspace, &mut state, notice));
     let outcome = listen(supervisor.stop_handle()).and_then(|()| run(&mut supervisor, ready));
@@ -143,6 +147,10 @@ mod tests {
         }]
     }
 
+    fn state(specs: &[ServiceSpec]) -> State {
+        State::of_own("medium", specs).unwrap()
+    }
+
     /// A server on a port of its own that says `status` to every request, until the test ends.
     fn health_server(status: &'static str) -> u16 {
         use std::io::{Read, Write};
@@ -175,7 +183,7 @@ mod tests {
             stop.borrow().as_ref().map(StopHandle::request);
             Ok(())
         };
-        live(&workspace, "medium", specs, LIMITS, listen, ready).unwrap();
+        live(&workspace, state(&specs), specs, LIMITS, listen, ready).unwrap();
         let process = seen.unwrap().services[0].process.unwrap();
         assert!(!process.is_alive());
         assert!(!workspace.run_dir().exists());
@@ -187,7 +195,7 @@ mod tests {
         let workspace = Workspace::at(folder.path());
         let specs = shell(&workspace, "echo cannot open the model; exit 9");
         let ready = || panic!("it never becomes ready");
-        let error = live(&workspace, "medium", specs, LIMITS, |_| Ok(()), ready).unwrap_err();
+        let error = live(&workspace, state(&specs), specs, LIMITS, |_| Ok(()), ready).unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("fake ended while it started (exit code 9); the end of "), "{text}");
         assert!(text.ends_with("fake.log:\n  cannot open the model"), "{text}");
@@ -199,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::at(folder.path());
         let first = lock(&workspace.lock_file()).unwrap();
-        let error = live(&workspace, "medium", Vec::new(), LIMITS, |_| Ok(()), || Ok(())).unwrap_err();
+        let error = live(&workspace, state(&[]), Vec::new(), LIMITS, |_| Ok(()), || Ok(())).unwrap_err();
         assert!(error.is::<Refused>(), "{error}");
         drop(first);
         lock(&workspace.lock_file()).unwrap();

@@ -26,11 +26,6 @@ pub(super) fn try_out(port: u16) -> Result<f64> {
     similarity_of(&answer).context("embed two sample texts")
 }
 
-/// Whether embedding-single asks for a key: it reads the same variable.
-pub(super) fn needs_api_key() -> bool {
-    env::var_os(API_KEY).is_some_and(|key| !key.is_empty())
-}
-
 /// The key itself, or the content of the file that `@FILE` names.
 pub(crate) fn api_key() -> Result<Option<String>> {
     let given = env::var_os(API_KEY).unwrap_or_default().into_string();
