@@ -118,14 +118,26 @@ impl GridArgs {
     }
 }
 
-/// State, pid, port and uptime of each service
+/// What runs and how well: services, balancer slots, models, caches
 ///
-/// Exits 1 unless every service is ready.
+/// Reads the state file of `up`, asks every service (at most a second each, all at once), HAProxy's stats socket and
+/// /proc. CPU and rates are those of half a second. Where embedding-single asks for a key, API_KEY is sent.
+///
+/// Exits 0 where all is ready; 1 where a service is not ready or degraded, a balancer slot is down, or an objective of --slo is
+/// missed; 3 where nothing runs.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// Print one JSON object instead of a table
+    /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,
+    /// Compare with the objectives of the plan as well
+    ///
+    /// The plan's key performance indicators: p95 of latency < 200 ms, availability > 99.9 %, total cache hit rate > 70 %; and its
+    /// figures for the machine, taken as upper bounds: CPU 45 %, memory 68 %. Latency and availability are those of
+    /// embedding-single since its start, of requests for work: probes such as /health count neither as answered nor as fast. The
+    /// hit rate counts since the last clear; CPU and memory are what all services use now.
+    #[arg(long)]
+    pub(crate) slo: bool,
 }
 
 /// Run every test; what had to be skipped is said at the end, and why

@@ -2,15 +2,11 @@
 //!
 //! It speaks HTTP/1.0, so that the body is whatever comes until the end and never chunked.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// An answer is longer than this only by mistake.
-const ANSWER_BYTES_MAX: u64 = 4 << 20;
+use crate::socket;
 
 /// Status and body of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +19,13 @@ pub(crate) struct Answer {
 
 /// `GET path` on this machine.
 pub(crate) fn get(port: u16, path: &str, timeout: Duration) -> Result<Answer> {
-    exchange(port, timeout, &format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n\r\n"))
+    get_with_key(port, path, None, timeout)
+}
+
+/// `GET path` on this machine. `bearer` is sent as authorization, where given.
+pub(crate) fn get_with_key(port: u16, path: &str, bearer: Option<&str>, timeout: Duration) -> Result<Answer> {
+    let authorization = authorization(bearer);
+    exchange(port, timeout, &format!("GET {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\n{authorization}\r\n"))
 }
 
 /// `POST path` with a JSON body on this machine. `bearer` is sent as authorization, where given.
@@ -34,7 +36,7 @@ pub(crate) fn post_json(
     bearer: Option<&str>,
     timeout: Duration,
 ) -> Result<Answer> {
-    let authorization = bearer.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let authorization = authorization(bearer);
     let length = json.len();
     let request = format!(
         "POST {path} HTTP/1.0\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n{authorization}\
@@ -43,15 +45,12 @@ pub(crate) fn post_json(
     exchange(port, timeout, &request)
 }
 
+fn authorization(bearer: Option<&str>) -> String {
+    bearer.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default()
+}
+
 fn exchange(port: u16, timeout: Duration, request: &str) -> Result<Answer> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).context("connect")?;
-    stream.set_read_timeout(Some(timeout)).context("set the read timeout")?;
-    stream.set_write_timeout(Some(timeout)).context("set the write timeout")?;
-    stream.write_all(request.as_bytes()).context("send the request")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).context("read the answer")?;
-    parse(&String::from_utf8_lossy(&answer))
+    parse(&String::from_utf8_lossy(&socket::ask(port, request.as_bytes(), timeout)?))
 }
 
 fn parse(answer: &str) -> Result<Answer> {
@@ -69,7 +68,8 @@ fn parse(answer: &str) -> Result<Answer> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
 
     use super::*;
@@ -106,6 +106,16 @@ mod tests {
         let request = server.join().unwrap();
         assert!(request.contains("content-length: 15\r\n"), "{request}");
         assert!(request.contains("authorization: Bearer secret\r\n"), "{request}");
+    }
+
+    #[test]
+    fn get_sends_the_key_where_there_is_one() {
+        for (key, shown) in [(Some("secret"), true), (None, false)] {
+            let (port, server) = answer_once("HTTP/1.1 200 OK\r\n\r\n{}");
+            get_with_key(port, "/info", key, TIMEOUT).unwrap();
+            let request = server.join().unwrap();
+            assert_eq!(request.contains("\r\nauthorization: Bearer secret\r\n\r\n"), shown, "{request}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod http;
 mod model;
 mod process;
 mod signals;
+mod socket;
 mod state;
 mod supervisor;
 mod workspace;

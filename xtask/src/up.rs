@@ -28,6 +28,7 @@ use crate::workspace::Workspace;
 pub(crate) use grid::health_word;
 pub(crate) use plan::LIMITS;
 use plan::Plan;
+pub(crate) use sample::api_key;
 
 /// `up` cannot begin, through no fault of its own: exit code 2.
 #[derive(Debug)]

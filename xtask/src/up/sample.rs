@@ -27,7 +27,7 @@ pub(super) fn try_out(port: u16) -> Result<f64> {
 }
 
 /// The key itself, or the content of the file that `@FILE` names.
-fn api_key() -> Result<Option<String>> {
+pub(crate) fn api_key() -> Result<Option<String>> {
     let given = env::var_os(API_KEY).unwrap_or_default().into_string();
     let Ok(given) = given else { bail!("{API_KEY} is not UTF-8") };
     match given.strip_prefix('@') {
