@@ -16,14 +16,8 @@ impl Histogram {
     }
 
     /// How many observations it holds.
-    pub(super) fn count(&self) -> f64 {
+    fn count(&self) -> f64 {
         self.buckets.last().map_or(0.0, |(_, count)| *count)
-    }
-
-    /// The histogram without its `count` smallest observations.
-    pub(super) fn without_smallest(&self, count: f64) -> Self {
-        let less = |(bound, upto): &(f64, f64)| (*bound, (upto - count).max(0.0));
-        Self { buckets: self.buckets.iter().map(less).collect() }
     }
 
     /// The value that the share `quantile` of all observations does not exceed, interpolated inside its bucket; the
@@ -75,15 +69,6 @@ mod tests {
     #[test]
     fn nothing_observed_has_no_quantile() {
         assert_eq!(histogram([0.0; 4]).quantile(0.95), None);
-        assert_eq!(histogram([3.0, 3.0, 3.0, 3.0]).without_smallest(5.0).quantile(0.95), None);
-    }
-
-    #[test]
-    fn smallest_observations_are_taken_out_from_below() {
-        // Of 80, 10, 10 and none, the 85 smallest go: 5 and 10 stay, and rank 14.25 lies 9.25 of 10 into the third.
-        let rest = histogram([80.0, 90.0, 100.0, 100.0]).without_smallest(85.0);
-        assert_eq!(rest.count(), 15.0);
-        assert_close(rest.quantile(0.95), 0.2 + 0.2 * 9.25 / 10.0);
     }
 
     #[test]

@@ -52,12 +52,18 @@ impl Metrics {
         Some(named.filter(|sample| passes(&sample.labels)).map(|sample| sample.value).sum())
     }
 
-    /// The histogram called `name`.
-    pub(super) fn histogram(&self, name: &str) -> Option<Histogram> {
+    /// The histogram of all samples called `name` whose labels pass.
+    pub(super) fn histogram_where(&self, name: &str, passes: impl Fn(&Labels) -> bool) -> Option<Histogram> {
         let name = format!("{name}_bucket");
-        let buckets = self.0.iter().filter(|sample| sample.name == name);
-        let bucket = |sample: &Sample| Some((upper_bound(sample.labels.get("le"))?, sample.value));
-        Histogram::new(buckets.filter_map(bucket).collect())
+        let mut buckets: Vec<(f64, f64)> = Vec::new();
+        for sample in self.0.iter().filter(|sample| sample.name == name && passes(&sample.labels)) {
+            let bound = upper_bound(sample.labels.get("le"))?;
+            match buckets.iter_mut().find(|(known, _)| *known == bound) {
+                Some((_, count)) => *count += sample.value,
+                None => buckets.push((bound, sample.value)),
+            }
+        }
+        Histogram::new(buckets)
     }
 }
 
@@ -145,8 +151,9 @@ x_seconds_bucket{le=\"+Inf\"} 2
     #[test]
     fn histogram_is_made_of_its_buckets() {
         let metrics = Metrics::parse(TEXT);
-        assert!(metrics.histogram("x_seconds").is_some());
-        assert!(metrics.histogram("x").is_none());
+        assert!(metrics.histogram_where("x_seconds", |_| true).is_some());
+        assert!(metrics.histogram_where("x_seconds", |labels| labels.get("path") == "/").is_none());
+        assert!(metrics.histogram_where("x", |_| true).is_none());
     }
 
     #[test]

@@ -239,10 +239,13 @@ pub(super) fn work_answered(
     prefix: &str,
     passes: impl Fn(&Labels) -> bool,
 ) -> Option<f64> {
-    let is_work = |path: &str| !PATHS_OF_PROBES.contains(&path) && !path.starts_with("/grpc.");
-    metrics.sum_where(&format!("{prefix}_requests_total"), |labels| {
-        is_work(labels.get("path")) && passes(labels)
-    })
+    metrics.sum_where(&format!("{prefix}_requests_total"), |labels| is_work(labels) && passes(labels))
+}
+
+/// True for what counts a request that is no probe.
+pub(super) fn is_work(labels: &Labels) -> bool {
+    let path = labels.get("path");
+    !PATHS_OF_PROBES.contains(&path) && !path.starts_with("/grpc.")
 }
 
 #[expect(
