@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use cache_shard::store::{
-    Budget, Clock, Durability, Element, Identity, Key, NewRecord, Open, Options, Precision, Refusal, Store,
-    Vector, WriteGate,
+    Budget, Clock, Durability, Element, Gate, Identity, Key, NewRecord, Open, Options, Precision, Refusal,
+    Store, Vector,
 };
 
 pub const WIDTH: u32 = 16;
@@ -53,8 +53,8 @@ impl Failing {
     }
 }
 
-impl WriteGate for Failing {
-    fn admit(&self, bytes: usize) -> Result<(), Refusal> {
+impl Gate for Failing {
+    fn admit_write(&self, bytes: usize) -> Result<(), Refusal> {
         let mut failure = self.0.lock().unwrap();
         let Some((left, kind)) = failure.as_mut() else { return Ok(()) };
         if bytes <= *left && *left > 0 {
