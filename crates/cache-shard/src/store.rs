@@ -213,7 +213,7 @@ impl Store {
         let mut writer = self.lock_writer();
         let shrunk = self.shrink(&mut writer);
         match shrunk.and(self.save_generations(&mut writer)) {
-            Ok(()) => self.probe(),
+            Ok(()) => self.probe(Change::Write),
             Err(trouble) => self.note(Change::Write, Err(&trouble)),
         }
     }

@@ -103,7 +103,9 @@ impl Store {
         drop(state);
         let removed = self.disk.remove(&file_name(number));
         removed.map_err(|error| Trouble::new("the oldest segment cannot be removed", &error))?;
+        // Its room is free once nobody has it open.
         writer.active.take_if(|active| active.segment.number == number);
+        writer.unsynced.retain(|segment| segment.number != number);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let segment = state.segments.remove(&number);
         drop(state);

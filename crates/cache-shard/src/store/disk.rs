@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::record::RECORD_BYTES_MAX;
+use super::{record::RECORD_BYTES_MAX, trouble::Change};
 
 const PROBE: &str = "probe";
 
@@ -29,12 +29,12 @@ pub trait Gate: Debug + Send + Sync {
         Ok(())
     }
 
-    /// May a part of a segment be read?
+    /// How many of `bytes` from `offset` of a segment on may be read? Not 0.
     ///
     /// # Errors
     /// What pread would say.
-    fn admit_read(&self) -> io::Result<()> {
-        Ok(())
+    fn admit_read(&self, _offset: u64, bytes: usize) -> io::Result<usize> {
+        Ok(bytes)
     }
 }
 
@@ -112,14 +112,25 @@ impl Disk {
     }
 
     pub(super) fn read_exact_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.gate.admit_read()?;
-        file.read_exact_at(bytes, offset)
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(file, &mut bytes[filled..], offset + filled as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        Ok(())
     }
 
     /// Reads what one call gives; 0 at the end of the file.
     pub(super) fn read_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.gate.admit_read()?;
-        file.read_at(bytes, offset)
+        let admitted = self.gate.admit_read(offset, bytes.len())?.min(bytes.len());
+        loop {
+            match file.read_at(&mut bytes[..admitted], offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
     }
 
     /// Gives `name` these contents: after a crash it has either the old ones or the new ones.
@@ -135,12 +146,15 @@ impl Disk {
         self.sync_directory()
     }
 
-    /// Finds out whether the largest record could be written now, and with `is_synced` whether it would reach the disk.
-    pub(super) fn probe(&self, is_synced: bool) -> io::Result<()> {
+    /// Tries the change with a file as long as the largest record.
+    pub(super) fn probe(&self, change: Change) -> io::Result<()> {
         let file = self.create_afresh(PROBE)?;
         let written = self.write_at(&file, &vec![0; RECORD_BYTES_MAX], 0);
-        let synced = written.and_then(|()| if is_synced { self.sync(&file) } else { Ok(()) });
-        fs::remove_file(self.path(PROBE)).and(synced)
+        let probed = match change {
+            Change::Write => written,
+            Change::Sync => written.and_then(|()| self.sync(&file)),
+        };
+        fs::remove_file(self.path(PROBE)).and(probed)
     }
 
     fn create_afresh(&self, name: &str) -> io::Result<File> {

@@ -69,7 +69,7 @@ impl Store {
         let kept = dropped.and(self.save_generations(&mut writer));
         drop(writer);
         match kept {
-            Ok(()) => self.probe_if_degraded(),
+            Ok(()) => self.probe_what_failed(),
             Err(trouble) => self.note(Change::Write, Err(&trouble)),
         }
     }

@@ -1,7 +1,5 @@
 //! Reads a segment from its begin to its end, a part at a time: memory does not grow with the segment.
 
-use std::io;
-
 use super::{
     disk::Disk,
     record::{RECORD_BYTES_MAX, Record},
@@ -54,7 +52,6 @@ impl<'a> Window<'a> {
             match self.segment.read_some(self.disk, &mut self.data[filled..], end) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(%error, offset = end, "a block of a segment cannot be read");
                     break;

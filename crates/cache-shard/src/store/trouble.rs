@@ -46,7 +46,7 @@ pub(super) enum Change {
     Sync,
 }
 
-/// The last failure of each kind of change; forgotten when one succeeds.
+/// What each change has failed with; forgotten when it succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     write: Option<Trouble>,
@@ -83,25 +83,29 @@ impl Store {
             }
             (Change::Write | Change::Sync, _) => {}
         }
-        *noted = changed.err().cloned();
-    }
-
-    /// Finds out whether the disk takes writes, so that a disk that recovered is seen without a caller's write.
-    pub(super) fn probe(&self) {
-        let is_synced = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).sync.is_some();
-        let probed = self.disk.probe(is_synced);
-        let probed = probed.map_err(|error| Trouble::new("the directory cannot be written", &error));
-        self.note(Change::Write, probed.as_ref().copied());
-        if is_synced && probed.is_ok() {
-            self.note(Change::Sync, Ok(()));
+        // Of several of one kind the first one says most.
+        let is_the_same = changed.is_err_and(|trouble| before == Some(trouble.kind));
+        if !is_the_same {
+            *noted = changed.err().cloned();
         }
     }
 
-    /// [`Self::probe`] if something was wrong.
-    pub(super) fn probe_if_degraded(&self) {
-        let is_degraded = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).first().is_some();
-        if is_degraded {
-            self.probe();
+    /// Tries a change, and notes what comes of it.
+    pub(super) fn probe(&self, change: Change) {
+        let probed = self.disk.probe(change);
+        let probed = probed.map_err(|error| Trouble::new("the directory cannot be written", &error));
+        self.note(change, probed.as_ref().copied());
+    }
+
+    /// Tries what failed again, so that a disk that is well again is seen without a caller's write.
+    pub(super) fn probe_what_failed(&self) {
+        for change in [Change::Write, Change::Sync] {
+            let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+            let has_failed = troubles.of(change).is_some();
+            drop(troubles);
+            if has_failed {
+                self.probe(change);
+            }
         }
     }
 }
