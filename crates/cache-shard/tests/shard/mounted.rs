@@ -16,6 +16,7 @@ use crate::{
 };
 
 const TMPFS: &str = "mount -t tmpfs -o size=2m,mode=777 tmpfs \"$1\"";
+const EXT4: &str = "truncate -s 16M \"$2\" && mkfs.ext4 -q \"$2\" && mount -o loop \"$2\" \"$1\"";
 const RECORDS: u32 = 40;
 const ALL: [bool; RECORDS as usize] = [true; RECORDS as usize];
 
@@ -119,11 +120,11 @@ async fn a_file_system_that_is_read_only_from_the_start_is_served_and_then_writt
     let (program, mut shard) = start(&stage).await;
     statuses(&mut shard, 0..RECORDS).await;
     program.stop().await;
-    stage.remount("ro").await;
+    stage.remount("bind,ro").await;
     let (program, mut shard) = start(&stage).await;
     assert!(program.degraded().await.is_some(), "before anything is put");
     is_read_only(&program, &mut shard).await;
-    stage.remount("rw").await;
+    stage.remount("bind,rw").await;
     recovers(&program, &mut shard).await;
     program.stop().await;
 }
@@ -138,12 +139,27 @@ async fn a_file_system_that_becomes_read_only_under_a_running_shard_costs_new_re
     // The system refuses to remount while a file is open for writing: none is before the first put.
     let (program, mut shard) = start(&stage).await;
     assert_eq!(program.degraded().await, None);
-    stage.remount("ro").await;
+    stage.remount("bind,ro").await;
     is_read_only(&program, &mut shard).await;
-    stage.remount("rw").await;
+    stage.remount("bind,rw").await;
     recovers(&program, &mut shard).await;
     program.stop().await;
     let (program, mut shard) = start(&stage).await;
     assert_eq!(all(&mut shard, RECORDS + 1).await, [true; RECORDS as usize + 1]);
+    program.stop().await;
+}
+
+/// What becomes of most file systems in the field: the kernel finds an error and takes no more writes, whatever is open.
+#[tokio::test]
+async fn a_file_system_that_the_kernel_gives_up_under_writes_still_answers() {
+    let name = "a_file_system_that_the_kernel_gives_up_under_writes_still_answers";
+    let Some(stage) = Stage::set(name, EXT4).await else { return };
+    let (program, mut shard) = start(&stage).await;
+    statuses(&mut shard, 0..RECORDS).await;
+    stage.remount("abort").await;
+    let refused = statuses(&mut shard, [RECORDS]).await;
+    assert!(matches!(refused[0], PutStatus::ReadOnly | PutStatus::IoError), "{refused:?}");
+    assert!(program.degraded().await.is_some());
+    assert_eq!(all(&mut shard, RECORDS + 1).await, [&ALL[..], &[false]].concat());
     program.stop().await;
 }

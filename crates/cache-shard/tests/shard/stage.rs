@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Stdio,
 };
 
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Mounts by `mount`, a line of shell that has the directory as `$1`.
+    /// Mounts by `mount`, a line of shell that has the directory as `$1` and a path beside it as `$2`.
     ///
     /// Where the system does not allow that, the test `name` says so, on stderr and as a line of the file
     /// `SUTRA_SKIP_LOG`, and gets `None`.
@@ -47,11 +47,12 @@ impl Stage {
 
     async fn set_by(way: &str, mount: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().unwrap();
+        let image = tempfile::NamedTempFile::new().unwrap();
         // `cat` ends with this process, and the namespace with `cat`.
         let script = format!("{mount} && echo mounted && exec cat >/dev/null");
         let mut holder = Command::new("unshare")
             .args([way, "--mount", "sh", "-c", &script, "sh"])
-            .arg(directory.path())
+            .args([directory.path(), image.path()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -87,17 +88,12 @@ impl Stage {
         words.into_iter().map(OsString::from).collect()
     }
 
-    /// Runs `mount` in the namespace.
-    pub async fn mount(&self, options: &str) -> Output {
+    /// Mounts it once more with other `options`.
+    pub async fn remount(&self, options: &str) {
         let enter = self.enter();
         let mut command = Command::new(&enter[0]);
-        command.args(&enter[1..]).args(["mount", "-o", options]).arg(self.directory());
-        command.output().await.unwrap()
-    }
-
-    /// Makes it read-only or not.
-    pub async fn remount(&self, option: &str) {
-        let output = self.mount(&format!("remount,{option}")).await;
+        command.args(&enter[1..]).args(["mount", "-o", &format!("remount,{options}")]).arg(self.directory());
+        let output = command.output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
