@@ -1,6 +1,12 @@
 //! The real program, beside this process.
 
-use std::{ffi::OsString, net::SocketAddr, path::Path, process::Stdio};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -76,8 +82,10 @@ impl Program {
 
     /// Waits until `/health` says that all is well.
     pub async fn recovers(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
         let mut ticks = interval(INTERVAL);
-        while self.degraded().await.is_some() {
+        while let Some(degraded) = self.degraded().await {
+            assert!(Instant::now() < end, "still degraded: {degraded}");
             ticks.tick().await;
         }
     }
