@@ -35,7 +35,7 @@ pub struct Args {
     /// Width of the vectors that `/health` reports; vectors of every width are stored
     #[arg(long, env = "VECTOR_DIMENSION", default_value_t = 384, value_name = "COUNT")]
     pub vector_dimension: u32,
-    /// Entries at once; about 60 bytes of memory each
+    /// Entries at once; up to 94 bytes of memory each
     #[arg(long, env = "MAX_CONCEPTS", default_value_t = 1_000_000, value_name = "COUNT")]
     pub entries_max: usize,
     /// Bytes of the store on the disk

@@ -23,7 +23,7 @@ pub const REPLACED: &[Replaced] = &[
 pub const OLDEST_FIRST: &str = "for now the oldest segment goes first, whatever was used last";
 
 const ROLE: &str = "cache_shard";
-/// A segment is read as one piece at the start.
+/// What goes at once where a budget is spent is a segment.
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 /// Segments of a store, so that their files stay few.
 const SEGMENTS_MAX: u64 = 256;

@@ -19,11 +19,7 @@ impl Collector for StoreCollector {
             ("entries", "entries that can be found", stats.entries),
             ("bytes", "bytes of all segments", stats.bytes),
             ("segments", "segments on the disk", stats.segments),
-            (
-                "degraded",
-                "1 while records are refused because of the disk",
-                u64::from(stats.degraded.is_some()),
-            ),
+            ("degraded", "1 while the disk refuses writes or fsync", u64::from(stats.degraded.is_some())),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -20,6 +20,8 @@ mod record;
 
 mod segment;
 
+mod scan;
+
 mod index;
 
 mod generations;
@@ -27,6 +29,8 @@ mod generations;
 mod clock;
 
 mod disk;
+
+mod trouble;
 
 mod lock;
 
@@ -51,10 +55,11 @@ use std::{
 
 pub use budget::Budget;
 pub use clock::{Clock, SystemClock};
-pub use disk::{Open, Refusal, Trouble, TroubleKind, WriteGate};
+pub use disk::{Gate, Open, Refusal};
 pub use keeper::{Keeper, KeeperError};
 pub use reading::Found;
 pub use stats::Stats;
+pub use trouble::{Trouble, TroubleKind};
 pub use vector::{
     Element, Hit, Identity, Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, Precision, TTL_MAX, Vector,
     WIDTH_MAX,
@@ -62,8 +67,14 @@ pub use vector::{
 pub use writing::{ChangeError, PutAnswer, PutError, PutOutcome};
 
 use self::{
-    clock::Timeline, disk::Disk, generations::Generations, index::Index, lock::Lock, segment::Segment,
+    clock::Timeline,
+    disk::Disk,
+    generations::Generations,
+    index::Index,
+    lock::Lock,
+    segment::{Active, Segment},
     stats::Counters,
+    trouble::{Change, Troubles},
 };
 
 /// When what was written reaches the disk itself. Written it is before it is acknowledged, in both.
@@ -90,8 +101,8 @@ pub struct Options {
     pub durability: Durability,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// Asked before each change of the directory; [`Open`] outside of tests.
-    pub gate: Arc<dyn WriteGate>,
+    /// Asked before each access of the directory's files; [`Open`] outside of tests.
+    pub gate: Arc<dyn Gate>,
 }
 
 /// Why a store is not opened. Nothing else that is in a directory refuses the start.
@@ -136,7 +147,7 @@ pub struct Store {
     /// Taken before `state` where both are.
     writer: Mutex<Writer>,
     state: RwLock<State>,
-    trouble: Mutex<Option<Trouble>>,
+    troubles: Mutex<Troubles>,
     counters: Counters,
     _lock: Lock,
 }
@@ -152,8 +163,7 @@ struct State {
 /// What one writer at a time changes.
 #[derive(Debug)]
 struct Writer {
-    active: Option<Arc<Segment>>,
-    active_records: usize,
+    active: Option<Active>,
     next_number: u32,
     generations_unsaved: bool,
     unsynced: Vec<Arc<Segment>>,
@@ -169,20 +179,14 @@ impl Store {
         let disk = Disk::new(options.directory.clone(), options.gate.clone());
         disk.create_directory().map_err(|error| OpenError::directory(&disk, error))?;
         let lock = lock::take(&disk).map_err(|error| OpenError::directory(&disk, error))?;
-        let trouble = match &lock {
-            Lock::Held { .. } => None,
-            Lock::Unwritable { trouble, .. } => Some(trouble.clone()),
-            Lock::Taken => return Err(OpenError::InUse { path: options.directory }),
-        };
+        let Some(lock) = lock else { return Err(OpenError::InUse { path: options.directory }) };
         let timeline = Timeline::new(options.clock.clone());
         let recovered = recovery::recover(&disk, &timeline)?;
-        let (active, active_records) = recovered.appendable.unzip();
         let store = Self {
             disk,
             timeline,
             writer: Mutex::new(Writer {
-                active,
-                active_records: active_records.unwrap_or(0),
+                active: recovered.active,
                 next_number: recovered.next_number,
                 generations_unsaved: recovered.generations_unsaved,
                 unsynced: Vec::new(),
@@ -193,7 +197,7 @@ impl Store {
                 generations: recovered.generations,
                 segments: recovered.segments,
             }),
-            trouble: Mutex::new(trouble),
+            troubles: Mutex::default(),
             counters: Counters::default(),
             options,
             _lock: lock,
@@ -207,20 +211,22 @@ impl Store {
     /// After recovery: what cannot be done now is tried again with the first write.
     fn settle(&self) {
         let mut writer = self.lock_writer();
-        if let Err(trouble) = self.shrink(&mut writer).and_then(|()| self.save_generations(&mut writer)) {
-            self.note(Err(&trouble));
+        let shrunk = self.shrink(&mut writer);
+        match shrunk.and(self.save_generations(&mut writer)) {
+            Ok(()) => self.probe(Change::Write),
+            Err(trouble) => self.note(Change::Write, Err(&trouble)),
         }
     }
 
     /// Counts and sizes.
     pub fn stats(&self) -> Stats {
         let (entries, bytes, segments) = self.usage();
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         Stats {
             entries: entries as u64,
             bytes,
             segments: segments as u64,
-            degraded: trouble.as_ref().map(Trouble::to_string),
+            degraded: troubles.first().map(Trouble::to_string),
             ..self.counters.read()
         }
     }
@@ -232,23 +238,5 @@ impl Store {
 
     fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps the last change's failure, and says once when it begins and ends.
-    fn note(&self, change: Result<(), &Trouble>) {
-        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (noted.as_ref(), change) {
-            (None, Ok(())) => {}
-            (Some(_), Ok(())) => {
-                tracing::info!("the disk takes writes again");
-                *noted = None;
-            }
-            (before, Err(trouble)) => {
-                if before.is_none_or(|before| before.kind != trouble.kind) {
-                    tracing::warn!(%trouble, "the store is degraded: it answers and takes nothing new");
-                }
-                *noted = Some(trouble.clone());
-            }
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Entries, bytes and files are bounded. Where a record would break a bound, the oldest segment goes first.
 
-use std::sync::{Arc, PoisonError};
+use std::{io, sync::PoisonError};
 
 use super::{
     PutError, Store, Writer,
-    disk::Trouble,
-    segment::{HEADER_BYTES, Segment, file_name},
+    index::STRIPES,
+    segment::{Active, HEADER_BYTES, file_name},
+    trouble::Trouble,
 };
 
 /// Files, and so file descriptors, of one store.
@@ -43,18 +44,15 @@ impl Budget {
 }
 
 impl Store {
-    /// The segment to append a record of `record_bytes` to, after whatever had to go for it.
-    pub(super) fn make_room(
-        &self,
-        writer: &mut Writer,
-        record_bytes: usize,
-    ) -> Result<Arc<Segment>, PutError> {
+    /// The segment to append a record of `record_bytes` to, after whatever had to go for it. It is the writer's no more
+    /// until it is put back.
+    pub(super) fn make_room(&self, writer: &mut Writer, record_bytes: usize) -> Result<Active, PutError> {
         let record_bytes = record_bytes as u64;
         let budget = self.options.budget;
         loop {
-            let active = writer.active.clone().filter(|active| {
-                let bytes = active.bytes() + record_bytes;
-                bytes <= budget.segment_bytes() && writer.active_records < budget.segment_records()
+            let active = writer.active.take().filter(|active| {
+                let bytes = active.segment.bytes() + record_bytes;
+                bytes <= budget.segment_bytes() && active.records < budget.segment_records()
             });
             let header_bytes = if active.is_some() { 0 } else { HEADER_BYTES as u64 };
             let (entries, bytes, segments) = self.usage();
@@ -64,7 +62,7 @@ impl Store {
             match active {
                 Some(active) if fits => return Ok(active),
                 None if fits => return self.start_segment(writer),
-                Some(_) | None => {}
+                active => writer.active = active,
             }
             if !self.drop_oldest(writer, Because::OverBudget)? {
                 let message = format!("a record of {record_bytes} bytes is over the budget");
@@ -80,16 +78,22 @@ impl Store {
         (state.index.len(), bytes, state.segments.len())
     }
 
-    fn start_segment(&self, writer: &mut Writer) -> Result<Arc<Segment>, PutError> {
-        let created = Segment::create(&self.disk, writer.next_number);
-        let segment = Arc::new(created.map_err(|error| Trouble::new("a segment cannot be made", &error))?);
-        writer.next_number = writer.next_number.saturating_add(1);
-        writer.active = Some(segment.clone());
-        writer.active_records = 0;
+    fn start_segment(&self, writer: &mut Writer) -> Result<Active, PutError> {
+        let active = loop {
+            let number = writer.next_number;
+            match Active::create(&self.disk, number) {
+                // Something that is no segment has the name.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u32::MAX => {}
+                created => break created,
+            }
+            writer.next_number += 1;
+        };
+        let active = active.map_err(|error| Trouble::new("a segment cannot be made", &error))?;
+        writer.next_number = active.segment.number.saturating_add(1);
         writer.is_directory_unsynced = true;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.segments.insert(segment.number, segment.clone());
-        Ok(segment)
+        state.segments.insert(active.segment.number, active.segment.clone());
+        Ok(active)
     }
 
     /// False if there is none.
@@ -99,14 +103,20 @@ impl Store {
         drop(state);
         let removed = self.disk.remove(&file_name(number));
         removed.map_err(|error| Trouble::new("the oldest segment cannot be removed", &error))?;
-        if writer.active.as_ref().is_some_and(|active| active.number == number) {
-            writer.active = None;
-        }
+        // Its room is free once nobody has it open.
+        writer.active.take_if(|active| active.segment.number == number);
+        writer.unsynced.retain(|segment| segment.number != number);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.segments.remove(&number);
-        let before = state.index.len();
-        state.index.retain(|location| location.segment != number);
-        let gone = before - state.index.len();
+        let segment = state.segments.remove(&number);
+        drop(state);
+        // Closed, and so freed on the disk, where no reader waits.
+        drop(segment);
+        // Readers may come in between: an entry whose segment is gone is a miss.
+        let gone = (0..STRIPES).map(|stripe| {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.index.retain_in(stripe, |location| location.segment != number)
+        });
+        let gone = gone.sum();
         match because {
             Because::OverBudget => self.counters.evicted.add(gone),
             Because::Expired => self.counters.expired.add(gone),

@@ -1,4 +1,4 @@
-//! Every change of the directory goes through here, so that a test can let the disk be full, read-only or broken.
+//! Every access that a disk may refuse goes through here, so that a test can let it be full, read-only or broken.
 
 use std::{
     fmt::Debug,
@@ -9,16 +9,36 @@ use std::{
     sync::Arc,
 };
 
-/// Asked before each change of the directory.
-pub trait WriteGate: Debug + Send + Sync {
+use super::{record::RECORD_BYTES_MAX, trouble::Change};
+
+const PROBE: &str = "probe";
+
+/// Asked before each access of the directory's files.
+pub trait Gate: Debug + Send + Sync {
     /// May `bytes` be written? A change without bytes asks with 0.
     ///
     /// # Errors
     /// [`Refusal`] with how many bytes still get through.
-    fn admit(&self, bytes: usize) -> Result<(), Refusal>;
+    fn admit_write(&self, bytes: usize) -> Result<(), Refusal>;
+
+    /// May a file or the directory be brought to the disk itself?
+    ///
+    /// # Errors
+    /// What fsync would say.
+    fn admit_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// How many of `bytes` from `offset` of a segment on may be read? Not 0.
+    ///
+    /// # Errors
+    /// What pread would say.
+    fn admit_read(&self, _offset: u64, bytes: usize) -> io::Result<usize> {
+        Ok(bytes)
+    }
 }
 
-/// How a gate refuses.
+/// How a gate refuses a write.
 #[derive(Debug)]
 pub struct Refusal {
     /// Bytes that are written all the same, as a disk that fills up does.
@@ -31,8 +51,8 @@ pub struct Refusal {
 #[derive(Debug)]
 pub struct Open;
 
-impl WriteGate for Open {
-    fn admit(&self, _: usize) -> Result<(), Refusal> {
+impl Gate for Open {
+    fn admit_write(&self, _: usize) -> Result<(), Refusal> {
         Ok(())
     }
 }
@@ -41,11 +61,11 @@ impl WriteGate for Open {
 #[derive(Debug, Clone)]
 pub(super) struct Disk {
     directory: PathBuf,
-    gate: Arc<dyn WriteGate>,
+    gate: Arc<dyn Gate>,
 }
 
 impl Disk {
-    pub(super) fn new(directory: PathBuf, gate: Arc<dyn WriteGate>) -> Self {
+    pub(super) fn new(directory: PathBuf, gate: Arc<dyn Gate>) -> Self {
         Self { directory, gate }
     }
 
@@ -58,7 +78,7 @@ impl Disk {
     }
 
     fn admit(&self) -> io::Result<()> {
-        self.gate.admit(0).map_err(|refusal| refusal.error)
+        self.gate.admit_write(0).map_err(|refusal| refusal.error)
     }
 
     pub(super) fn create_directory(&self) -> io::Result<()> {
@@ -69,20 +89,20 @@ impl Disk {
         fs::create_dir_all(&self.directory)
     }
 
-    /// Makes a file that is not there yet.
+    /// Makes a file that is not there yet. Never opens what is: a pipe would hold us up, a link lead elsewhere.
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
         self.admit()?;
-        OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
+        OpenOptions::new().write(true).create_new(true).open(self.path(name))
     }
 
-    /// Opens a file that is there, or makes it.
-    pub(super) fn open_or_create(&self, name: &str) -> io::Result<File> {
+    pub(super) fn open_to_write(&self, name: &str) -> io::Result<File> {
         self.admit()?;
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.path(name))
+        // For reading too: to open a pipe for writing alone waits for its reader.
+        OpenOptions::new().read(true).write(true).open(self.path(name))
     }
 
     pub(super) fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.gate.admit(bytes.len()) {
+        match self.gate.admit_write(bytes.len()) {
             Ok(()) => file.write_all_at(bytes, offset),
             Err(refusal) => {
                 file.write_all_at(&bytes[..refusal.written_bytes.min(bytes.len())], offset)?;
@@ -91,15 +111,56 @@ impl Disk {
         }
     }
 
+    pub(super) fn read_exact_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.read_at(file, &mut bytes[filled..], offset + filled as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what one call gives; 0 at the end of the file.
+    pub(super) fn read_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let admitted = self.gate.admit_read(offset, bytes.len())?.min(bytes.len());
+        loop {
+            match file.read_at(&mut bytes[..admitted], offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
     /// Gives `name` these contents: after a crash it has either the old ones or the new ones.
     pub(super) fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let draft = format!("{name}.draft");
-        self.admit()?;
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(self.path(&draft))?;
+        let file = self.create_afresh(&draft)?;
         self.write_at(&file, contents, 0)?;
-        file.sync_all()?;
+        self.sync(&file)?;
+        if self.path(name).is_dir() {
+            self.make_free(name)?;
+        }
         fs::rename(self.path(&draft), self.path(name))?;
         self.sync_directory()
+    }
+
+    /// Tries the change with a file as long as the largest record.
+    pub(super) fn probe(&self, change: Change) -> io::Result<()> {
+        let file = self.create_afresh(PROBE)?;
+        let written = self.write_at(&file, &vec![0; RECORD_BYTES_MAX], 0);
+        let probed = match change {
+            Change::Write => written,
+            Change::Sync => written.and_then(|()| self.sync(&file)),
+        };
+        fs::remove_file(self.path(PROBE)).and(probed)
+    }
+
+    fn create_afresh(&self, name: &str) -> io::Result<File> {
+        self.admit()?;
+        self.make_free(name)?;
+        self.create(name)
     }
 
     pub(super) fn rename(&self, name: &str, next: &str) -> io::Result<()> {
@@ -110,48 +171,29 @@ impl Disk {
     /// Removes a file; one that is gone already is fine.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         self.admit()?;
-        match fs::remove_file(self.path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        self.make_free(name)
+    }
+
+    /// Lets nothing have this name. A directory, which is none of ours, gets another one.
+    fn make_free(&self, name: &str) -> io::Result<()> {
+        let path = self.path(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => {
+                fs::rename(&path, self.path(&format!("{name}.{:08x}.damaged", rand::random::<u32>())))
+            }
+            Ok(_) => fs::remove_file(&path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
-    pub(super) fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        self.gate.admit_sync()?;
+        file.sync_data()
     }
-}
 
-/// Why the store does not take what it is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TroubleKind {
-    /// No space left.
-    Full,
-    /// Not writable.
-    ReadOnly,
-    /// Anything else.
-    Io,
-}
-
-/// The last change that failed; forgotten when one succeeds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Trouble {
-    /// What kind of failure it was.
-    pub kind: TroubleKind,
-    /// One sentence.
-    pub message: String,
-}
-
-impl Trouble {
-    pub(super) fn new(what: &str, error: &io::Error) -> Self {
-        let is_among = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
-        let kind = if is_among(&[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded]) {
-            TroubleKind::Full
-        } else if is_among(&[io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied]) {
-            TroubleKind::ReadOnly
-        } else {
-            TroubleKind::Io
-        };
-        Self { kind, message: format!("{what}: {error}") }
+    pub(super) fn sync_directory(&self) -> io::Result<()> {
+        self.gate.admit_sync()?;
+        File::open(&self.directory)?.sync_all()
     }
 }

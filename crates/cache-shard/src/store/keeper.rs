@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Durability, Store, disk::Trouble};
+use super::{
+    Durability, Store,
+    trouble::{Change, Trouble},
+};
 
 /// Keeps a store until it is dropped; then once more, to the end.
 #[derive(Debug)]
@@ -52,20 +55,22 @@ impl Drop for Keeper {
 }
 
 impl Store {
-    /// One round: sync, drop what has expired, write what could not be written before.
+    /// One round: sync, drop what has expired, write what could not be written before, look whether a disk is well again.
     pub fn keep(&self) {
-        let synced = match self.options.durability {
-            Durability::Interval => self.sync(),
-            Durability::Os => Ok(()),
-        };
+        if self.options.durability == Durability::Interval
+            && let Err(trouble) = self.sync()
+        {
+            self.note(Change::Sync, Err(&trouble));
+        }
         let mut writer = self.lock_writer();
         let now_ms = self.timeline.now_ms();
-        let kept = synced
-            .and_then(|()| self.save_generations(&mut writer))
-            .and_then(|()| self.drop_expired(&mut writer, now_ms));
-        // Only a write that gets through says that all is well again.
-        if let Err(trouble) = kept {
-            self.note(Err(&trouble));
+        // First what makes room.
+        let dropped = self.drop_expired(&mut writer, now_ms);
+        let kept = dropped.and(self.save_generations(&mut writer));
+        drop(writer);
+        match kept {
+            Ok(()) => self.probe_what_failed(),
+            Err(trouble) => self.note(Change::Write, Err(&trouble)),
         }
     }
 
@@ -76,14 +81,15 @@ impl Store {
         drop(writer);
         let mut synced = Ok(());
         for segment in unsynced {
-            if let Err(error) = segment.sync() {
+            if let Err(error) = segment.sync(&self.disk) {
                 // What the system could not write it will not try again: nothing more goes into this file.
                 let mut writer = self.lock_writer();
-                writer.active.take_if(|active| active.number == segment.number);
+                writer.active.take_if(|active| active.segment.number == segment.number);
                 synced = Err(Trouble::new("a segment cannot be synced", &error));
             }
         }
         if is_directory_unsynced && let Err(error) = self.disk.sync_directory() {
+            self.lock_writer().is_directory_unsynced = true;
             synced = Err(Trouble::new("the directory cannot be synced", &error));
         }
         synced

@@ -5,61 +5,27 @@ use std::{
     io,
 };
 
-use super::disk::{Disk, Trouble, TroubleKind};
+use super::disk::Disk;
 
-const FILE_NAME: &str = "LOCK";
-
-/// What the lock says.
+/// On the directory itself, and so the same one whatever lies in it and whether it can be written.
 #[derive(Debug)]
-pub(super) enum Lock {
-    /// Ours until this is dropped.
-    Held { file: File },
-    /// The directory cannot be written, by us or by anybody who is like us. The lock is ours if there is a file for it.
-    Unwritable { file: Option<File>, trouble: Trouble },
-    /// Another process has it.
-    Taken,
-}
+pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let file = match self {
-            Self::Held { file } => Some(file),
-            Self::Unwritable { file, .. } => file.as_mut(),
-            Self::Taken => None,
-        };
-        // Closing is not enough while a child that was just forked has the file open too.
-        if let Some(Err(error)) = file.map(|file| file.unlock()) {
-            tracing::debug!(%error, "the lock file was not unlocked");
+        // Closing is not enough while a child that was just forked has the directory open too.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "the directory was not unlocked");
         }
     }
 }
 
-/// Takes the lock of the directory.
-pub(super) fn take(disk: &Disk) -> io::Result<Lock> {
-    match disk.open_or_create(FILE_NAME) {
-        Ok(file) => Ok(if is_ours(&file)? { Lock::Held { file } } else { Lock::Taken }),
-        Err(error) => take_unwritable(disk, error),
-    }
-}
-
-fn take_unwritable(disk: &Disk, error: io::Error) -> io::Result<Lock> {
-    let trouble = Trouble::new("the lock file cannot be written", &error);
-    let file = File::open(disk.path(FILE_NAME)).ok();
-    if let Some(file) = &file
-        && !is_ours(file)?
-    {
-        return Ok(Lock::Taken);
-    }
-    match trouble.kind {
-        TroubleKind::ReadOnly | TroubleKind::Full => Ok(Lock::Unwritable { file, trouble }),
-        TroubleKind::Io => Err(error),
-    }
-}
-
-fn is_ours(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
+/// Takes the lock of the directory; `None` if another process has it.
+pub(super) fn take(disk: &Disk) -> io::Result<Option<Lock>> {
+    let directory = File::open(disk.directory())?;
+    match directory.try_lock() {
+        Ok(()) => Ok(Some(Lock(directory))),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }

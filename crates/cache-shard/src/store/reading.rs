@@ -1,7 +1,6 @@
 //! Looking keys up. What fails a check is a miss, and is forgotten.
 
 use std::{
-    io,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -10,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Store,
+    disk::Disk,
     index::Location,
     record::{Content, Record},
     segment::Segment,
@@ -34,7 +34,7 @@ struct Asked<'a> {
 enum Miss {
     /// The entry leads nowhere: forget it.
     Stray,
-    /// Another key begins with the same 16 bytes, or the disk did not answer: leave it.
+    /// Another key begins with the same 16 bytes: leave it.
     Elsewhere,
 }
 
@@ -75,8 +75,8 @@ impl Store {
             self.counters.expired.add(1);
             Err(Miss::Stray)
         } else {
-            let read = read_record(asked, key, location, segment);
-            self.counters.damaged_records.add(usize::from(read.is_err()));
+            let read = read_record(&self.disk, asked, key, location, segment);
+            self.counters.damaged_records.add(usize::from(matches!(read, Err(Miss::Stray))));
             read
         };
         match read {
@@ -91,14 +91,18 @@ impl Store {
     }
 }
 
-fn read_record(asked: &Asked<'_>, key: &Key, location: Location, segment: &Segment) -> Result<Hit, Miss> {
+fn read_record(
+    disk: &Disk,
+    asked: &Asked<'_>,
+    key: &Key,
+    location: Location,
+    segment: &Segment,
+) -> Result<Hit, Miss> {
     let offset = u64::from(location.offset);
-    let bytes = segment.read(offset, location.bytes as usize).map_err(|error| {
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            return Miss::Stray;
-        }
-        tracing::warn!(%error, segment = segment.number, "a record cannot be read");
-        Miss::Elsewhere
+    let bytes = segment.read(disk, offset, location.bytes as usize).map_err(|error| {
+        // Forgotten even if the disk may read it later: while it counts as there, no put would replace it.
+        tracing::warn!(%error, segment = segment.number, offset, "a record cannot be read");
+        Miss::Stray
     })?;
     let bytes = Bytes::from(bytes);
     let Ok((record, _)) = Record::decode(&bytes, segment.seat(offset)) else {

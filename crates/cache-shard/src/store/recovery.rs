@@ -9,10 +9,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     path::Path,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -20,13 +21,20 @@ use super::{
     clock::Timeline,
     disk::Disk,
     generations::{self, BadFile, Generations},
-    index::{Index, Location},
+    index::{Index, Location, STRIPES},
     record::{Content, Record},
-    segment::{BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name},
+    scan::scan,
+    segment::{
+        Active, BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name,
+    },
 };
 
 /// A longer file was not written by this program.
 const SEGMENT_BYTES_CEILING: u64 = 1 << 30;
+/// A longer file of generations was not written by this program.
+const GENERATIONS_BYTES_CEILING: u64 = 1 << 20;
+/// Between two words about how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Damaged segments that are kept for somebody to look at.
 const DAMAGED_KEPT_MAX: usize = 8;
 
@@ -39,8 +47,8 @@ pub(super) struct Recovered {
     pub(super) generations_unsaved: bool,
     pub(super) segments: BTreeMap<u32, Arc<Segment>>,
     pub(super) next_number: u32,
-    /// The last segment and its records, if more may be written to it.
-    pub(super) appendable: Option<(Arc<Segment>, usize)>,
+    /// The last segment, if more may be written to it.
+    pub(super) active: Option<Active>,
     pub(super) damaged_segments: usize,
     /// Places where something was not a record, torn tails among them.
     pub(super) gaps: usize,
@@ -49,22 +57,32 @@ pub(super) struct Recovered {
 /// Reads the directory.
 pub(super) fn recover(disk: &Disk, timeline: &Timeline) -> Result<Recovered, OpenError> {
     let mut recovered = Recovered::default();
-    let numbers = list(disk, &mut recovered).map_err(|error| OpenError::directory(disk, error))?;
-    let had_segments = !numbers.is_empty();
-    let lost = load_generations(disk, &mut recovered, had_segments)?;
-    for number in numbers {
-        read_segment(disk, timeline, number, &mut recovered)?;
+    let numbers = list(disk).map_err(|error| OpenError::directory(disk, error))?;
+    let lost = load_generations(disk, &mut recovered, !numbers.is_empty())?;
+    let mut progress = Progress::new(PROGRESS_INTERVAL);
+    for (done, number) in numbers.iter().enumerate() {
+        read_segment(disk, timeline, *number, &mut recovered)?;
+        if progress.is_due() {
+            tracing::info!(
+                segments = done + 1,
+                of = numbers.len(),
+                entries = recovered.index.len(),
+                "recovering the store"
+            );
+        }
     }
     if lost {
         recovered.generations.advance_all();
         recovered.index.clear();
     }
     let now_ms = timeline.now_ms();
-    recovered.index.retain(|location| location.expires_ms > now_ms);
+    for stripe in 0..STRIPES {
+        recovered.index.retain_in(stripe, |location| location.expires_ms > now_ms);
+    }
     Ok(recovered)
 }
 
-fn list(disk: &Disk, recovered: &mut Recovered) -> io::Result<Vec<u32>> {
+fn list(disk: &Disk) -> io::Result<Vec<u32>> {
     let (mut segments, mut damaged) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(disk.directory())? {
         match entry?.file_name().to_str().and_then(read_name) {
@@ -75,7 +93,6 @@ fn list(disk: &Disk, recovered: &mut Recovered) -> io::Result<Vec<u32>> {
     }
     segments.sort_unstable();
     damaged.sort_unstable();
-    recovered.next_number = segments.last().max(damaged.last()).map_or(0, |last| last.saturating_add(1));
     let surplus = damaged.len().saturating_sub(DAMAGED_KEPT_MAX);
     for number in &damaged[..surplus] {
         if let Err(error) = disk.remove(&damaged_name(*number)) {
@@ -89,7 +106,8 @@ fn list(disk: &Disk, recovered: &mut Recovered) -> io::Result<Vec<u32>> {
 fn load_generations(disk: &Disk, recovered: &mut Recovered, had_segments: bool) -> Result<bool, OpenError> {
     let path = disk.path(generations::FILE_NAME);
     let read = match is_plain_file(&path) {
-        Ok(_) => fs::read(&path).map_err(Some),
+        Ok(bytes) if bytes <= GENERATIONS_BYTES_CEILING => fs::read(&path).map_err(Some),
+        Ok(bytes) => Err(Some(too_long(bytes, GENERATIONS_BYTES_CEILING))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
         Err(error) => Err(Some(error)),
     };
@@ -123,14 +141,14 @@ fn read_segment(
     recovered: &mut Recovered,
 ) -> Result<(), OpenError> {
     let path = disk.path(&file_name(number));
-    let (file, access, data) = match open_whole(&path) {
+    let (file, bytes, header) = match open_segment(disk, &path) {
         Ok(opened) => opened,
         Err(error) => {
             set_aside(disk, number, &error.to_string(), recovered);
             return Ok(());
         }
     };
-    let salt = match read_header(&data) {
+    let salt = match read_header(&header) {
         Ok(salt) => salt,
         Err(BadHeader::NewerVersion(version)) => return Err(OpenError::NewerVersion { path, version }),
         Err(BadHeader::Damaged) => {
@@ -138,46 +156,45 @@ fn read_segment(
             return Ok(());
         }
     };
-    let segment = Arc::new(Segment::new(number, salt, file, data.len() as u64));
-    let (records, gaps) = scan(&data, &segment, |record, location| {
+    let segment = Arc::new(Segment::new(number, salt, file, bytes));
+    let scanned = scan(disk, &segment, |record, location| {
         timeline.has_been(record.created_ms);
         take_in(recovered, record, location);
     });
+    let gaps = scanned.gaps;
     if gaps > 0 {
         tracing::warn!(path = %path.display(), gaps, "parts of a segment are no records: torn or damaged");
     }
     recovered.gaps += gaps;
-    let may_grow = gaps == 0 && access == Access::Write;
-    recovered.appendable = may_grow.then(|| (segment.clone(), records));
+    recovered.active = (gaps == 0).then(|| Active::resume(segment.clone(), scanned.records));
     recovered.segments.insert(number, segment);
+    recovered.next_number = number.saturating_add(1);
     Ok(())
 }
 
 fn set_aside(disk: &Disk, number: u32, reason: &str, recovered: &mut Recovered) {
     recovered.damaged_segments += 1;
-    recovered.appendable = None;
+    recovered.active = None;
     tracing::warn!(number, reason, "a segment is set aside");
     if let Err(error) = disk.rename(&file_name(number), &damaged_name(number)) {
         tracing::warn!(%error, number, "a damaged segment stays where it is");
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    Write,
-}
-
-fn open_whole(path: &Path) -> io::Result<(File, Access, Vec<u8>)> {
+/// The file, its length and its header.
+fn open_segment(disk: &Disk, path: &Path) -> io::Result<(File, u64, [u8; HEADER_BYTES])> {
     let bytes = is_plain_file(path)?;
     if bytes > SEGMENT_BYTES_CEILING {
-        return Err(io::Error::other(format!("{bytes} bytes, the limit is {SEGMENT_BYTES_CEILING}")));
+        return Err(too_long(bytes, SEGMENT_BYTES_CEILING));
     }
-    let (file, access) = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => (file, Access::Write),
-        Err(_) => (File::open(path)?, Access::Read),
-    };
-    Ok((file, access, fs::read(path)?))
+    let file = File::open(path)?;
+    let mut header = [0; HEADER_BYTES];
+    disk.read_exact_at(&file, &mut header, 0)?;
+    Ok((file, bytes, header))
+}
+
+fn too_long(bytes: u64, limit: u64) -> io::Error {
+    io::Error::other(format!("{bytes} bytes, the limit is {limit}"))
 }
 
 /// Its length. Anything but a file, a pipe say, would hold up the start when it is opened.
@@ -186,32 +203,26 @@ fn is_plain_file(path: &Path) -> io::Result<u64> {
     if metadata.is_file() { Ok(metadata.len()) } else { Err(io::Error::other("not a plain file")) }
 }
 
-/// Records and gaps.
-fn scan(
-    data: &[u8],
-    segment: &Segment,
-    mut found: impl FnMut(&Record<'_>, (u32, u32, u32)),
-) -> (usize, usize) {
-    let (mut records, mut gaps, mut is_gap) = (0, 0, false);
-    let mut offset = HEADER_BYTES;
-    while offset < data.len() {
-        let seat = segment.seat(offset as u64);
-        if let Ok((record, length)) = Record::decode(&data[offset..], seat) {
-            let place = (u32::try_from(offset), u32::try_from(length));
-            if let (Ok(offset), Ok(length)) = place {
-                found(&record, (segment.number, offset, length));
-            }
-            segment.expires_not_before(record.expires_ms);
-            (records, is_gap, offset) = (records + 1, false, offset + length);
-            continue;
-        }
-        gaps += usize::from(!is_gap);
-        is_gap = true;
-        let mark = seat.mark();
-        let next = data[offset + 1..].windows(mark.len()).position(|bytes| bytes == mark);
-        offset = next.map_or(data.len(), |step| offset + 1 + step);
+/// When to say how far it is.
+#[derive(Debug)]
+struct Progress {
+    interval: Duration,
+    said: Instant,
+}
+
+impl Progress {
+    fn new(interval: Duration) -> Self {
+        Self { interval, said: Instant::now() }
     }
-    (records, gaps)
+
+    /// True once each interval.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.said.elapsed() >= self.interval;
+        if is_due {
+            self.said = Instant::now();
+        }
+        is_due
+    }
 }
 
 /// Later records stand for what was decided when they were written: each simply follows the one before it.
@@ -232,5 +243,16 @@ fn take_in(recovered: &mut Recovered, record: &Record<'_>, (segment, offset, byt
             let location = Location { segment, offset, bytes, precision, expires_ms };
             recovered.index.insert(namespace, &key, location);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_once_an_interval() {
+        assert!(!Progress::new(Duration::from_secs(3600)).is_due());
+        assert!(Progress::new(Duration::ZERO).is_due());
     }
 }

@@ -12,8 +12,10 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{disk::Disk, record::Seat};
@@ -46,7 +48,7 @@ pub(super) fn read_name(name: &str) -> Option<Named> {
     known.into_iter().find_map(|(known, named)| (known == name).then_some(named))
 }
 
-/// An open segment.
+/// A segment as readers see it.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u32,
@@ -56,6 +58,15 @@ pub(super) struct Segment {
     bytes: AtomicU64,
     /// When its last record expires, milliseconds since 1970.
     expires_ms: AtomicU64,
+}
+
+/// The segment that grows.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) records: usize,
+    /// None until the first record: what is only read is not open for writing.
+    file: Option<File>,
 }
 
 /// Why a header is not read.
@@ -68,20 +79,6 @@ pub(super) enum BadHeader {
 impl Segment {
     pub(super) fn new(number: u32, salt: u64, file: File, bytes: u64) -> Self {
         Self { number, salt, file, bytes: AtomicU64::new(bytes), expires_ms: AtomicU64::new(0) }
-    }
-
-    /// Makes a new one on the disk. What is left of one that could not be made is removed.
-    pub(super) fn create(disk: &Disk, number: u32) -> io::Result<Self> {
-        let name = file_name(number);
-        let file = disk.create(&name)?;
-        let salt = rand::random();
-        if let Err(error) = disk.write_at(&file, &header(salt), 0) {
-            if let Err(error) = std::fs::remove_file(disk.path(&name)) {
-                tracing::debug!(%error, name, "a segment without a header stays behind");
-            }
-            return Err(error);
-        }
-        Ok(Self::new(number, salt, file, HEADER_BYTES as u64))
     }
 
     pub(super) fn seat(&self, offset: u64) -> Seat {
@@ -100,28 +97,71 @@ impl Segment {
         self.expires_ms.fetch_max(moment_ms, Ordering::Relaxed);
     }
 
-    /// Writes `bytes` at its end.
-    pub(super) fn append(&self, disk: &Disk, bytes: &[u8]) -> io::Result<()> {
-        let end = self.bytes();
-        disk.write_at(&self.file, bytes, end)?;
-        self.bytes.store(end + bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Cuts off what a failed append left behind.
-    pub(super) fn cut_rest(&self) -> io::Result<()> {
-        self.file.set_len(self.bytes())
-    }
-
-    pub(super) fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, disk: &Disk, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        disk.read_exact_at(&self.file, &mut bytes, offset)?;
         Ok(bytes)
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Reads what one call gives; 0 at the end of the file.
+    pub(super) fn read_some(&self, disk: &Disk, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        disk.read_at(&self.file, bytes, offset)
     }
+
+    pub(super) fn sync(&self, disk: &Disk) -> io::Result<()> {
+        disk.sync(&self.file)
+    }
+}
+
+impl Active {
+    /// One from before the start.
+    pub(super) fn resume(segment: Arc<Segment>, records: usize) -> Self {
+        Self { segment, records, file: None }
+    }
+
+    /// Makes a new one on the disk. What is left of one that could not be made is removed.
+    pub(super) fn create(disk: &Disk, number: u32) -> io::Result<Self> {
+        let name = file_name(number);
+        let file = disk.create(&name)?;
+        let salt = rand::random();
+        let opened = disk.write_at(&file, &header(salt), 0).and_then(|()| File::open(disk.path(&name)));
+        let reader = opened.inspect_err(|_| {
+            if let Err(error) = std::fs::remove_file(disk.path(&name)) {
+                tracing::debug!(%error, name, "a segment that was not made stays behind");
+            }
+        })?;
+        let segment = Arc::new(Segment::new(number, salt, reader, HEADER_BYTES as u64));
+        Ok(Self { segment, records: 0, file: Some(file) })
+    }
+
+    /// Writes `bytes` at its end. What a failed write leaves behind is cut off.
+    ///
+    /// # Errors
+    /// [`Unwritten`], which says whether it may be tried again.
+    pub(super) fn append(&mut self, disk: &Disk, bytes: &[u8]) -> Result<(), Unwritten> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let opened = disk.open_to_write(&file_name(self.segment.number));
+                opened.map_err(|error| Unwritten { error, is_cut: false })?
+            }
+        };
+        let end = self.segment.bytes();
+        disk.write_at(&file, bytes, end)
+            .map_err(|error| Unwritten { error, is_cut: file.set_len(end).is_ok() })?;
+        self.segment.bytes.store(end + bytes.len() as u64, Ordering::Relaxed);
+        self.records += 1;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
+/// A record was not written.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) error: io::Error,
+    /// The segment ends as it did before.
+    pub(super) is_cut: bool,
 }
 
 fn header(salt: u64) -> Vec<u8> {

@@ -56,7 +56,7 @@ pub struct Stats {
     pub damaged_records: u64,
     /// Segments that were set aside.
     pub damaged_segments: u64,
-    /// Why records are being refused, if they are.
+    /// What the disk refuses, if it does.
     pub degraded: Option<String>,
 }
 

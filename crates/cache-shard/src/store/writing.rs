@@ -6,11 +6,11 @@ use super::{
     Durability, Store, Writer,
     budget::Because,
     clock::milliseconds,
-    disk::{Trouble, TroubleKind},
     generations::{self, Cleared},
     index::Location,
     record::{Content, Record},
     segment::Segment,
+    trouble::{Change, Trouble, TroubleKind},
     vector::{Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, TTL_MAX},
 };
 
@@ -155,8 +155,8 @@ impl Store {
     fn append(&self, writer: &mut Writer, record: &Record<'_>) -> Result<(u32, u32, u32), PutError> {
         let appended = self.try_append(writer, record);
         match &appended {
-            Ok(_) => self.note(Ok(())),
-            Err(PutError::Disk(trouble)) => self.note(Err(trouble)),
+            Ok(_) => self.note(Change::Write, Ok(())),
+            Err(PutError::Disk(trouble)) => self.note(Change::Write, Err(trouble)),
             Err(_) => {}
         }
         appended
@@ -165,7 +165,8 @@ impl Store {
     fn try_append(&self, writer: &mut Writer, record: &Record<'_>) -> Result<(u32, u32, u32), PutError> {
         // Until they are, no record may count on its generation.
         self.save_generations(writer)?;
-        let segment = self.make_room(writer, record.encoded_bytes())?;
+        let mut active = self.make_room(writer, record.encoded_bytes())?;
+        let segment = active.segment.clone();
         let offset = segment.bytes();
         let bytes = record.encode(segment.seat(offset));
         let too_long = |_| PutError::OverBudget("a segment is longer than its index can say".to_owned());
@@ -174,15 +175,19 @@ impl Store {
             u32::try_from(offset).map_err(too_long)?,
             u32::try_from(bytes.len()).map_err(too_long)?,
         );
-        if let Err(error) = segment.append(&self.disk, &bytes) {
-            // Whatever got through is no record; if it stays, nothing more is written behind it.
-            if segment.cut_rest().is_err() {
-                writer.active = None;
+        let appended = active.append(&self.disk, &bytes).map_err(|unwritten| {
+            let trouble = Trouble::new("a record cannot be written", &unwritten.error);
+            (trouble, unwritten.is_cut)
+        });
+        match appended {
+            Ok(()) => writer.active = Some(active),
+            Err((trouble, is_cut)) => {
+                // Behind what is no record nothing more is written, and where a disk is broken the next segment may not be.
+                writer.active = Some(active).filter(|_| is_cut && trouble.kind != TroubleKind::Io);
+                return Err(trouble.into());
             }
-            return Err(Trouble::new("a record cannot be written", &error).into());
         }
         segment.expires_not_before(record.expires_ms);
-        writer.active_records += 1;
         if self.options.durability == Durability::Interval {
             writer.is_unsynced(&segment);
         }
@@ -247,7 +252,7 @@ impl Store {
             }
             TroubleKind::Full | TroubleKind::ReadOnly | TroubleKind::Io => Err(trouble),
         });
-        self.note(saved.as_ref().copied());
+        self.note(Change::Write, saved.as_ref().copied());
         saved.map(|()| generation).map_err(ChangeError)
     }
 

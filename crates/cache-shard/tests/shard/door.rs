@@ -52,17 +52,20 @@ impl Door {
     }
 
     async fn http(&self, path: &str) -> (u16, String) {
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let request =
-            hyper::Request::get(path).header("host", "shard").body(Full::<Bytes>::default()).unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        http(self.address, path).await
     }
+}
+
+/// Status and body of a GET.
+pub async fn http(address: SocketAddr, path: &str) -> (u16, String) {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", "shard").body(Full::<Bytes>::default()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 /// A client of a shard that is ready.
@@ -112,6 +115,28 @@ pub fn get(numbers: impl IntoIterator<Item = u32>) -> GetManyRequest {
 
 fn bits(answer: &GetManyResponse, count: usize) -> Vec<bool> {
     (0..count).map(|index| answer.hits[index / 8] >> (index % 8) & 1 == 1).collect()
+}
+
+/// Which of the first `count` are there.
+///
+/// # Panics
+/// For a wrong vector.
+pub async fn all(client: &mut CacheClient<Channel>, count: u32) -> Vec<bool> {
+    let answer = client.get_many(get(0..count)).await.unwrap().into_inner();
+    let found = bits(&answer, count as usize);
+    let expected: Vec<_> = (0..count).zip(&found).filter(|(_, found)| **found).collect();
+    let expected: Vec<_> = expected.into_iter().map(|(number, _)| vector(number)).collect();
+    assert!(answer.vectors == expected.concat(), "a wrong vector among {found:?}");
+    found
+}
+
+/// What became of records that were put.
+pub async fn statuses(
+    client: &mut CacheClient<Channel>,
+    numbers: impl IntoIterator<Item = u32>,
+) -> Vec<PutStatus> {
+    let answer = client.put_many(put(numbers)).await.unwrap().into_inner();
+    answer.results.iter().map(|result| result.status()).collect()
 }
 
 #[tokio::test]

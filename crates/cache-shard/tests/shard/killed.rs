@@ -1,58 +1,22 @@
-//! The real program, killed in the middle of writes: what it acknowledged is there when it is back.
+//! The real program, killed, stopped and held in the middle of its work: what it acknowledged is there when it is back.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    process::Stdio,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use protocol::cache::{PutStatus, cache_client::CacheClient};
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::interval,
-};
+use rustix::process::Signal;
+use tokio::time::{interval, timeout};
 use tonic::transport::Channel;
 
-use crate::door::{INTERVAL, client, get, put, vector};
+use crate::{
+    door::{INTERVAL, all, client, get, put, vector},
+    program::{PROGRAM, Program, command},
+};
 
 const ROUNDS: usize = 5;
 const WRITERS: u32 = 4;
 const CALL_RECORDS: u32 = 16;
 /// Acknowledged calls of a round before the kill; differs from round to round.
 const CALLS: [usize; ROUNDS] = [1, 7, 40, 100, 23];
-
-struct Program {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Program {
-    async fn start(directory: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cache-shard"))
-            .args(["--port", "0", "--log-format", "json", "--storage-path"])
-            .arg(directory)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next_line().await.unwrap().expect("the shard says where it listens");
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["fields"]["message"] == "listening" {
-                break event["fields"]["address"].as_str().unwrap().parse().unwrap();
-            }
-        };
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, address }
-    }
-}
 
 /// What has been acknowledged, by all writers.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +35,8 @@ async fn write(mut client: CacheClient<Channel>, mut next: u32, journal: Journal
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_kill() {
+/// Writes, ends the program after so many calls by `signal`, and looks, again and again.
+async fn write_and_end(signal: Signal) {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::default();
     let mut starts: Vec<u32> = (0..WRITERS).collect();
@@ -87,7 +51,9 @@ async fn what_was_acknowledged_survives_a_kill() {
         while journal.0.lock().unwrap().len() < before + calls * CALL_RECORDS as usize {
             ticks.tick().await;
         }
-        program.child.kill().await.unwrap();
+        program.signal(signal);
+        let status = program.child.wait().await.unwrap();
+        assert_eq!(status.success(), signal == Signal::TERM, "{status}");
         starts.clear();
         for writer in writers {
             starts.push(writer.await.unwrap());
@@ -97,6 +63,51 @@ async fn what_was_acknowledged_survives_a_kill() {
     check(client(program.address).await, &journal).await;
     let acknowledged = journal.0.lock().unwrap().len();
     assert!(acknowledged >= CALLS.iter().sum::<usize>() * CALL_RECORDS as usize, "{acknowledged}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill() {
+    write_and_end(Signal::KILL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_stop_which_ends_well() {
+    write_and_end(Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_shard_that_was_held_goes_on_where_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Program::start(directory.path()).await;
+    let mut client = client(program.address).await;
+    client.put_many(put(0..20)).await.unwrap();
+    program.signal(Signal::STOP);
+    let patience = std::time::Duration::from_millis(50);
+    let stat = format!("/proc/{}/stat", program.child.id().unwrap());
+    let mut ticks = interval(INTERVAL);
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        ticks.tick().await;
+    }
+    assert!(timeout(patience, client.get_many(get(0..20))).await.is_err());
+    assert!(timeout(patience, client.put_many(put(20..40))).await.is_err());
+    program.signal(Signal::CONT);
+    // Whether the record of a call that was given up is written is open; that it is right where it is there is not.
+    let found = all(&mut client, 40).await;
+    assert!(found[..20].iter().all(|found| *found), "{found:?}");
+    client.put_many(put(20..40)).await.unwrap();
+    assert_eq!(all(&mut client, 40).await, [true; 40]);
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_program_on_the_directory_ends_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Program::start(directory.path()).await;
+    client(program.address).await;
+    let second = command(vec![PROGRAM.into()], directory.path()).output().await.unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && said.contains("is in use by another process"), "{said}");
+    program.stop().await;
 }
 
 async fn check(mut client: CacheClient<Channel>, journal: &Journal) {

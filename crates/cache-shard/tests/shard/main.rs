@@ -11,6 +11,16 @@ mod damaged;
 
 mod refused;
 
+mod broken;
+
 mod door;
 
+mod program;
+
 mod killed;
+
+mod rubbish;
+
+mod stage;
+
+mod mounted;

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use cache_shard::store::{Options, Precision, PutError, PutOutcome, Refusal, Store, TroubleKind, WriteGate};
+use cache_shard::store::{Gate, Options, Precision, PutError, PutOutcome, Refusal, Store, TroubleKind};
 
 use crate::stock::{Failing, TestClock, is_right_or_missing, key, open, options, record, stocked, vector};
 
@@ -113,8 +113,8 @@ fn a_clear_that_cannot_be_written_is_true_now_and_written_later() {
 #[derive(Debug, Default)]
 struct FullOnce(AtomicBool);
 
-impl WriteGate for FullOnce {
-    fn admit(&self, bytes: usize) -> Result<(), Refusal> {
+impl Gate for FullOnce {
+    fn admit_write(&self, bytes: usize) -> Result<(), Refusal> {
         match bytes > 0 && self.0.swap(false, Ordering::Relaxed) {
             true => Err(Refusal { written_bytes: 0, error: ErrorKind::StorageFull.into() }),
             false => Ok(()),

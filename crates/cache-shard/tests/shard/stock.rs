@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -12,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use cache_shard::store::{
-    Budget, Clock, Durability, Element, Identity, Key, NewRecord, Open, Options, Precision, Refusal, Store,
-    Vector, WriteGate,
+    Budget, Clock, Durability, Element, Gate, Identity, Key, NewRecord, Open, Options, Precision, Refusal,
+    Store, Vector,
 };
 
 pub const WIDTH: u32 = 16;
@@ -41,28 +42,64 @@ impl Clock for TestClock {
 
 /// A disk that takes so many bytes and then fails, until it is mended.
 #[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<Option<(usize, io::ErrorKind)>>>);
+pub struct Failing(Arc<Mutex<Failures>>);
+
+#[derive(Debug, Default)]
+struct Failures {
+    write: Option<(usize, io::ErrorKind)>,
+    sync: bool,
+    read: Option<Range<u64>>,
+}
 
 impl Failing {
     pub fn after(&self, bytes: usize, kind: io::ErrorKind) {
-        *self.0.lock().unwrap() = Some((bytes, kind));
+        self.0.lock().unwrap().write = Some((bytes, kind));
+    }
+
+    pub fn fail_sync(&self) {
+        self.0.lock().unwrap().sync = true;
+    }
+
+    /// No byte of a segment in this range can be read.
+    pub fn fail_read(&self, range: Range<u64>) {
+        self.0.lock().unwrap().read = Some(range);
     }
 
     pub fn mend(&self) {
-        *self.0.lock().unwrap() = None;
+        *self.0.lock().unwrap() = Failures::default();
     }
 }
 
-impl WriteGate for Failing {
-    fn admit(&self, bytes: usize) -> Result<(), Refusal> {
-        let mut failure = self.0.lock().unwrap();
-        let Some((left, kind)) = failure.as_mut() else { return Ok(()) };
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+}
+
+impl Gate for Failing {
+    fn admit_write(&self, bytes: usize) -> Result<(), Refusal> {
+        let mut failures = self.0.lock().unwrap();
+        let Some((left, kind)) = failures.write.as_mut() else { return Ok(()) };
         if bytes <= *left && *left > 0 {
             *left -= bytes;
             return Ok(());
         }
         let written_bytes = std::mem::take(left).min(bytes);
         Err(Refusal { written_bytes, error: (*kind).into() })
+    }
+
+    fn admit_sync(&self) -> io::Result<()> {
+        if self.0.lock().unwrap().sync { Err(eio()) } else { Ok(()) }
+    }
+
+    fn admit_read(&self, offset: u64, bytes: usize) -> io::Result<usize> {
+        let failures = self.0.lock().unwrap();
+        match &failures.read {
+            Some(bad) if bad.contains(&offset) => Err(eio()),
+            // As a system does: what is before the bad block is read.
+            Some(bad) if offset < bad.start => {
+                Ok(bytes.min(usize::try_from(bad.start - offset).unwrap_or(usize::MAX)))
+            }
+            Some(_) | None => Ok(bytes),
+        }
     }
 }
 
