@@ -12,7 +12,7 @@ use std::{
 };
 
 use protocol::cache::StatsResponse;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,6 +23,9 @@ use crate::lookup::l1::L1;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_millis(900);
+/// Pauses after a question that was not answered: doubled from the one to the other.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
 /// Keys of a lookup until the shard has said how many it takes, and the most that is asked whatever it says.
 const KEYS_MAX_AT_FIRST: usize = 256;
 const KEYS_MAX: usize = 2048;
@@ -60,21 +63,26 @@ impl Watch {
         }
     }
 
-    /// Asks until `stop`.
+    /// Asks until `stop`: every second, and sooner again where nobody answered.
     pub(super) async fn run(self: Arc<Self>, shard: Shard, breaker: Arc<Breaker>, stop: CancellationToken) {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = BACKOFF_MIN;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            match shard.stats(Instant::now() + TIMEOUT).await {
+            let outcome = match shard.stats(Instant::now() + TIMEOUT).await {
                 Ok(stats) => {
                     self.accept(&stats);
-                    breaker.probed(Outcome::Answered);
+                    pause = INTERVAL;
+                    Outcome::Answered
                 }
-                Err(error) => breaker.probed(Outcome::Failed(error.to_string())),
+                Err(error) => {
+                    // A shard that starts is found at once, one that stays away is asked little more often than one that is well.
+                    pause = if pause == INTERVAL { BACKOFF_MIN } else { (pause * 2).min(BACKOFF_MAX) };
+                    Outcome::Failed(error.to_string())
+                }
+            };
+            breaker.probed(outcome);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return,
             }
         }
     }
@@ -97,7 +105,9 @@ impl Watch {
         if is_known || (is_first && self.l1.size().entries == 0) {
             return;
         }
-        tracing::info!(generation, "the namespace was cleared at the cache shard: L1 is emptied");
+        let why =
+            if is_first { "the cache shard is seen for the first time" } else { "the namespace was cleared" };
+        tracing::info!(generation, why, "L1 is emptied");
         let l1 = self.l1.clone();
         // Freeing a full cache takes long enough to hold up others.
         tokio::task::spawn_blocking(move || l1.clear());
