@@ -262,7 +262,7 @@ fn services_get_their_variables_and_those_of_the_caller() {
     sandbox.has("embedding-single", "SUTRA_CACHE_ENABLED=true");
     sandbox.has("embedding-single", "SUTRA_CACHE_HOST=127.0.0.1");
     sandbox.has("embedding-single", &format!("SUTRA_CACHE_PORT={}", port + 2));
-    sandbox.has("embedding-single", "EMBEDDING_ML_BASE_CALLS_MAX=4");
+    sandbox.has("embedding-single", "EMBEDDING_ML_BASE_CALLS_MAX=64");
     for (_, service) in BALANCED {
         sandbox.has(service, "OF_THE_CALLER=passed on");
     }

@@ -100,9 +100,10 @@ pub struct Args {
     /// Seconds a computation may take, however many wait for it.
     #[arg(long, env = "EMBEDDING_COMPUTE_TIMEOUT", default_value = "30", value_name = "SECONDS", value_parser = seconds)]
     pub compute_timeout: Duration,
-    /// Calls to ml-base at once, about 2 for each replica; beyond it missing texts gather and leave together.
-    #[arg(long, env = "EMBEDDING_ML_BASE_CALLS_MAX", default_value_t = 4, value_name = "COUNT")]
-    pub ml_base_calls_max: usize,
+    /// Calls to ml-base at once (by edition: 8, 32, 32), as many for each replica; beyond it missing texts gather and
+    /// leave together.
+    #[arg(long, env = "EMBEDDING_ML_BASE_CALLS_MAX", value_name = "COUNT")]
+    pub ml_base_calls_max: Option<usize>,
     /// Texts of one such call (by edition: 8, 32, 128).
     #[arg(long, env = "EMBEDDING_CHUNK_TEXTS_MAX", value_name = "COUNT")]
     pub chunk_texts_max: Option<usize>,

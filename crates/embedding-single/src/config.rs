@@ -21,6 +21,8 @@ use crate::args::Args;
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Full requests that may wait for a call, unless the arguments say otherwise.
 const QUEUED_REQUESTS: usize = 8;
+/// Calls that a balancer lets through to one replica, unless that has fewer permits.
+const REPLICA_CALLS_MAX: usize = 32;
 /// What a cache shard takes.
 const NAMESPACE_BYTES_MAX: usize = 64;
 
@@ -248,7 +250,7 @@ fn miss_limits(
 ) -> MissLimits {
     let queue_texts_default = requests.texts_max.saturating_mul(QUEUED_REQUESTS);
     let limits = MissLimits {
-        calls_max: args.ml_base_calls_max,
+        calls_max: args.ml_base_calls_max.unwrap_or(edition.requests_max.min(REPLICA_CALLS_MAX)),
         chunk_texts_max: args.chunk_texts_max.unwrap_or(edition.chunk_texts_max),
         chunk_bytes_max: args.chunk_bytes_max,
         queue_texts_max: args.queue_texts_max.unwrap_or(queue_texts_default),

@@ -10,11 +10,6 @@ use super::plan::{Plan, Role};
 use crate::supervisor::ServiceSpec;
 use crate::workspace::Workspace;
 
-/// Calls of embedding-single at once for each replica: one is computed while the next one is on its way.
-const CALLS_PER_REPLICA: u16 = 2;
-/// embedding-single's own default, which suits one replica.
-const CALLS_MIN: u16 = 4;
-
 /// Every service of `plan`, in the order they start. HAProxy takes orders at `admin_socket`.
 pub(super) fn specs(plan: &Plan, workspace: &Workspace, admin_socket: &Path) -> Result<Vec<ServiceSpec>> {
     let binaries = workspace.binaries()?;
@@ -104,7 +99,8 @@ impl Grid<'_> {
 
     fn of_embedding_single<'v>(&self, variables: Variables<'v>) -> Variables<'v> {
         let ports = self.plan.ports;
-        let calls_max = CALLS_PER_REPLICA.saturating_mul(self.plan.replicas).max(CALLS_MIN);
+        // As many as the balancer lets through: a text that need not gather with others is not late with them.
+        let calls_max = self.plan.host.balanced_calls_max().saturating_mul(self.plan.replicas.into());
         variables
             .fixed("EMBEDDING_PORT", ports.embedding.to_string())
             .fixed("ML_BASE_URL", format!("http://{}", loopback(ports.front)))
@@ -183,9 +179,9 @@ mod tests {
     #[test]
     fn calls_at_once_grow_with_the_replicas() {
         let calls = |plan| variable(&plan, "embedding-single", "EMBEDDING_ML_BASE_CALLS_MAX").unwrap();
-        assert_eq!(calls(unbalanced(None)), "4");
-        assert_eq!(calls(balanced(None, 2)), "4");
-        assert_eq!(calls(balanced(None, 8)), "16");
+        assert_eq!(calls(unbalanced(None)), "32");
+        assert_eq!(calls(balanced(None, 2)), "64");
+        assert_eq!(calls(balanced(None, 8)), "256");
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Faulty {
         replicas.extend((0..REPLICAS).map(|_| start_replica(&model, &host, 0)));
         let doors = join_all(replicas.iter().map(Program::ready)).await;
         let balancer = Balancer::start(test, &host, &doors)?;
-        let program = start_proxy(balancer.ready().await, &["--ml-base-calls-max", "6"]);
+        let program = start_proxy(balancer.ready().await, &["--ml-base-calls-max", "96"]);
         let proxy = program.ready().await;
         let load = Load::start(proxy, PLAN).await;
         load.until_each("every client is answered", StatusCode::OK).await;
