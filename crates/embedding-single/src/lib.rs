@@ -23,6 +23,8 @@ pub mod config;
 
 mod http;
 
+mod channel;
+
 mod models;
 
 mod key;

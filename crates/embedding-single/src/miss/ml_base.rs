@@ -10,24 +10,16 @@ use protocol::inference::{
     PrecisionClass, inference_client::InferenceClient,
 };
 use tokio::time::{Instant, timeout_at};
-use tonic::{
-    Code, Request, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
+    channel,
     lookup::l1::CachedVector,
     miss::{MissError, StageTimes},
     models::Model,
 };
 
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const INFO_TIMEOUT: Duration = Duration::from_secs(3);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A whole answer fits, so that it needs no second round trip to be let through.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// What an answer may hold beside its vectors: for each item, and for the whole.
 const ITEM_SLACK_BYTES: usize = 1024;
 const ANSWER_SLACK_BYTES: usize = 64 * 1024;
@@ -54,15 +46,7 @@ impl MlBase {
     /// # Errors
     /// If `url` is none that can be connected to.
     pub(crate) fn new(url: &Uri) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_string())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        Ok(Self(InferenceClient::new(endpoint.connect_lazy())))
+        Ok(Self(InferenceClient::new(channel::connect_lazy(url)?)))
     }
 
     /// What ml-base serves.

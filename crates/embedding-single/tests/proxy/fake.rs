@@ -4,7 +4,6 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use axum::Router;
@@ -14,13 +13,10 @@ use protocol::inference::{
     embed_item::Input,
     inference_server::{Inference, InferenceServer},
 };
-use service::{
-    lifecycle::Lifecycle,
-    server::{Drained, ServerLimits},
-};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
+
+use crate::served::Served;
 
 pub(crate) const WIDTH: u32 = 4;
 
@@ -57,8 +53,7 @@ struct Service(Arc<State>);
 pub(crate) struct Fake {
     pub(crate) state: Arc<State>,
     pub(crate) address: SocketAddr,
-    stop: DropGuard,
-    served: JoinHandle<Drained>,
+    served: Served,
 }
 
 impl Fake {
@@ -73,21 +68,13 @@ impl Fake {
         });
         let service = InferenceServer::new(Service(state.clone()));
         let app = Router::new().route_service("/sutra.inference.v1.Inference/{*rest}", service);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let served = tokio::spawn(async move {
-            let limits = ServerLimits { drain_max: Duration::ZERO, ..ServerLimits::default() };
-            service::server::serve(listener, app, &limits, &Lifecycle::default(), stopped).await
-        });
-        Self { state, address, stop: stop.drop_guard(), served }
+        let served = Served::start(app, "127.0.0.1:0".parse().unwrap()).await;
+        Self { state, address: served.address, served }
     }
 
-    /// Goes away: every connection is cut, the port is closed.
+    /// Goes away.
     pub(crate) async fn stop(self) {
-        drop(self.stop);
-        self.served.await.unwrap();
+        self.served.stop().await;
     }
 
     pub(crate) fn set(&self, mode: Mode) {

@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use axum::Router;
@@ -14,13 +13,10 @@ use protocol::cache::{
     NewRecord, PutManyRequest, PutManyResponse, PutResult, PutStatus, Record, StatsRequest, StatsResponse,
     cache_server::{Cache, CacheServer},
 };
-use service::{
-    lifecycle::Lifecycle,
-    server::{Drained, ServerLimits},
-};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
+
+use crate::served::Served;
 
 /// What it says that its segments take.
 pub(crate) const BYTES: u64 = 4096;
@@ -63,8 +59,7 @@ struct Service(Arc<State>);
 pub(crate) struct FakeShard {
     pub(crate) state: Arc<State>,
     pub(crate) address: SocketAddr,
-    stop: DropGuard,
-    served: JoinHandle<Drained>,
+    served: Served,
 }
 
 impl FakeShard {
@@ -82,21 +77,13 @@ impl FakeShard {
         });
         let app = Router::new()
             .route_service("/sutra.cache.v1.Cache/{*rest}", CacheServer::new(Service(state.clone())));
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let served = tokio::spawn(async move {
-            let limits = ServerLimits { drain_max: Duration::ZERO, ..ServerLimits::default() };
-            service::server::serve(listener, app, &limits, &Lifecycle::default(), stopped).await
-        });
-        Self { state, address, stop: stop.drop_guard(), served }
+        let served = Served::start(app, address).await;
+        Self { state, address: served.address, served }
     }
 
-    /// Goes away: every connection is cut, the port is closed.
+    /// Goes away.
     pub(crate) async fn stop(self) {
-        drop(self.stop);
-        self.served.await.unwrap();
+        self.served.stop().await;
     }
 
     /// The arguments of a proxy that uses it.

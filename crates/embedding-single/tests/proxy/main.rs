@@ -5,6 +5,7 @@
 mod client;
 mod fake;
 mod fake_shard;
+mod served;
 mod grid;
 
 mod cache;

@@ -15,20 +15,11 @@ use protocol::{
     inference,
 };
 use tokio::time::{Instant, timeout_at};
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::Found;
-use crate::{key::CacheKey, lookup::l1::CachedVector, models::Model};
+use crate::{channel, key::CacheKey, lookup::l1::CachedVector, models::Model};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A whole answer fits, so that it needs no second round trip to be let through.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// What an answer may hold beside its vectors: for each key, and for the whole.
 const RECORD_SLACK_BYTES: usize = 128;
 const ANSWER_SLACK_BYTES: usize = 64 * 1024;
@@ -67,16 +58,12 @@ pub(super) struct Shard {
 
 impl Shard {
     /// A client that connects when it is first used. Needs a runtime.
+    ///
+    /// # Errors
+    /// If `url` is none that can be connected to.
     pub(super) fn new(url: &Uri, namespace: &str) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_string())?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        Ok(Self { client: CacheClient::new(endpoint.connect_lazy()), namespace: namespace.to_owned() })
+        let client = CacheClient::new(channel::connect_lazy(url)?);
+        Ok(Self { client, namespace: namespace.to_owned() })
     }
 
     /// What the shard has of `keys`.
