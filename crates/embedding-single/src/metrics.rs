@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::lookup::{l1::L1, l2::ShardError};
+use crate::lookup::l1::L1;
 
 const CHUNK_TEXTS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -43,18 +43,6 @@ pub(crate) enum L2Call {
     Wrong,
     /// Not made, because the shard did not answer before.
     Skipped,
-}
-
-impl L2Call {
-    /// How this call ended.
-    pub(crate) fn of<T>(call: &Result<T, ShardError>) -> Self {
-        match call {
-            Ok(_) => Self::Answered,
-            Err(ShardError::Late) => Self::Late,
-            Err(ShardError::Unavailable(_)) => Self::Unavailable,
-            Err(ShardError::Wrong(_)) => Self::Wrong,
-        }
-    }
 }
 
 /// What became of a vector that was to be stored in the cache shard.

@@ -120,14 +120,15 @@ impl L2 {
         let mut found = Vec::with_capacity(keys.len());
         let mut outcome = Outcome::Answered;
         for (call, keys) in calls.into_iter().zip(keys.chunks(self.watch.keys_max())) {
-            self.metrics.l2_call(L2Call::of(&call));
             match call {
                 Ok(answer) => {
+                    self.metrics.l2_call(L2Call::Answered);
                     self.watch.note(answer.generation);
                     self.metrics.l2_rejected(answer.rejected);
                     found.extend(answer.found);
                 }
                 Err(error) => {
+                    self.metrics.l2_call(error.call());
                     outcome = Outcome::Failed(error.to_string());
                     found.extend(keys.iter().map(|_| None));
                 }

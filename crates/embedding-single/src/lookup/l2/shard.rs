@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::Found;
-use crate::{channel, key::CacheKey, lookup::l1::CachedVector, models::Model};
+use crate::{channel, key::CacheKey, lookup::l1::CachedVector, metrics::L2Call, models::Model};
 
 /// What an answer may hold beside its vectors: for each key, and for the whole.
 const RECORD_SLACK_BYTES: usize = 128;
@@ -36,6 +36,17 @@ pub(crate) enum ShardError {
     /// An answer that cannot be true, or a refusal of what is right.
     #[error("the cache shard answered what it should not: {0}")]
     Wrong(String),
+}
+
+impl ShardError {
+    /// The call it ended, for metrics.
+    pub(super) fn call(&self) -> L2Call {
+        match self {
+            Self::Unavailable(_) => L2Call::Unavailable,
+            Self::Late => L2Call::Late,
+            Self::Wrong(_) => L2Call::Wrong,
+        }
+    }
 }
 
 /// A checked answer to a lookup.
