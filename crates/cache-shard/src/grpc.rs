@@ -5,8 +5,8 @@ mod messages;
 use protocol::{
     cache::{
         ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
-        Limits as LimitsMessage, PutManyRequest, PutManyResponse, StatsRequest, StatsResponse,
-        cache_server::Cache,
+        GetMemoRequest, GetMemoResponse, Limits as LimitsMessage, PutManyRequest, PutManyResponse,
+        PutMemoRequest, PutMemoResponse, StatsRequest, StatsResponse, cache_server::Cache,
     },
     error::{ApiError, ErrorCode},
 };
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     config::{Config, Limits},
     slot::Slot,
-    store::{ChangeError, NAMESPACE_BYTES_MAX, Stats, Store},
+    store::{ChangeError, MemoError, NAMESPACE_BYTES_MAX, Stats, Store},
 };
 
 /// The service; answers once a store is in its slot.
@@ -108,6 +108,22 @@ impl Cache for Grpc {
         .await
     }
 
+    async fn put_memo(&self, request: Request<PutMemoRequest>) -> Result<Response<PutMemoResponse>, Status> {
+        let PutMemoRequest { namespace, name, value } = request.into_inner();
+        self.with_store(move |store| {
+            store.put_memo(&namespace, &name, value).map_err(unkept)?;
+            tracing::info!(namespace, name, "a memo was kept");
+            Ok(PutMemoResponse {})
+        })
+        .await
+    }
+
+    async fn get_memo(&self, request: Request<GetMemoRequest>) -> Result<Response<GetMemoResponse>, Status> {
+        let GetMemoRequest { namespace, name } = request.into_inner();
+        let store = self.slot.store()?;
+        Ok(Response::new(GetMemoResponse { value: store.memo(&namespace, &name) }))
+    }
+
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         let StatsRequest { namespace } = request.into_inner();
         self.check(&namespace, "namespace", 0)?;
@@ -126,6 +142,15 @@ impl Cache for Grpc {
 
 fn unwritten(error: ChangeError) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+fn unkept(error: MemoError) -> ApiError {
+    let code = match error {
+        MemoError::Invalid(_) => ErrorCode::Invalid,
+        MemoError::TooMany => ErrorCode::Overloaded,
+        MemoError::Disk(_) => ErrorCode::Unavailable,
+    };
+    ApiError::new(code, error.to_string())
 }
 
 fn write_stats(stats: Stats, generation: u64, limits: LimitsMessage) -> StatsResponse {

@@ -24,7 +24,11 @@ mod scan;
 
 mod index;
 
+mod sealed;
+
 mod generations;
+
+mod memos;
 
 mod clock;
 
@@ -57,6 +61,7 @@ pub use budget::Budget;
 pub use clock::{Clock, SystemClock};
 pub use disk::{Gate, Open, Refusal};
 pub use keeper::{Keeper, KeeperError};
+pub use memos::{MEMO_BYTES_MAX, MEMO_NAME_BYTES_MAX, MEMOS_MAX, MemoError};
 pub use reading::Found;
 pub use stats::Stats;
 pub use trouble::{Trouble, TroubleKind};
@@ -72,6 +77,7 @@ use self::{
     generations::Generations,
     index::Index,
     lock::Lock,
+    memos::Memos,
     segment::{Active, Segment},
     stats::Counters,
     trouble::{Change, Troubles},
@@ -147,6 +153,7 @@ pub struct Store {
     /// Taken before `state` where both are.
     writer: Mutex<Writer>,
     state: RwLock<State>,
+    memos: Mutex<Memos>,
     troubles: Mutex<Troubles>,
     counters: Counters,
     _lock: Lock,
@@ -182,6 +189,7 @@ impl Store {
         let Some(lock) = lock else { return Err(OpenError::InUse { path: options.directory }) };
         let timeline = Timeline::new(options.clock.clone());
         let recovered = recovery::recover(&disk, &timeline)?;
+        let memos = recovery::load_memos(&disk)?;
         let store = Self {
             disk,
             timeline,
@@ -197,6 +205,7 @@ impl Store {
                 generations: recovered.generations,
                 segments: recovered.segments,
             }),
+            memos: Mutex::new(memos),
             troubles: Mutex::default(),
             counters: Counters::default(),
             options,

@@ -88,12 +88,18 @@ impl Proxy {
         let lifecycle = Lifecycle::default();
         let stop = CancellationToken::new();
         let ml_base = MlBase::new(&config.ml_base_url).context("--ml-base-url cannot be used")?;
-        let models = Models::start(ml_base.clone(), config.dimensions, lifecycle.clone(), stop.clone());
         let l1 = Arc::new(L1::new(config.cache.entries_max, config.cache.bytes_max));
         let metrics = Metrics::new();
         let mut registry = Registry::with_prefix("embedding_single");
         metrics.register(&mut registry, l1.clone());
         let observer = Observer::new(&mut registry);
+        let l2 = config.shard.as_ref().map(|shard| {
+            L2::start(shard, &config.namespace, l1.clone(), metrics.clone(), stop.clone())
+                .context("--shard-host cannot be used")
+        });
+        let l2 = l2.transpose()?.map(Arc::new);
+        let models =
+            Models::start(ml_base.clone(), l2.clone(), config.dimensions, lifecycle.clone(), stop.clone());
         let requests = config.requests;
         let dispatcher = Dispatcher::start(config.misses, requests.requests_max, ml_base, metrics.clone());
         let gates = Gates {
@@ -108,11 +114,6 @@ impl Proxy {
             },
         };
         let namespace = config.namespace.clone();
-        let l2 = config.shard.as_ref().map(|shard| {
-            L2::start(shard, &namespace, l1.clone(), metrics.clone(), stop.clone())
-                .context("--shard-host cannot be used")
-        });
-        let l2 = l2.transpose()?.map(Arc::new);
         let write_back = l2.as_ref().map(|l2| l2.write_back().clone());
         let caches = Caches { l1, l1_ttl: config.cache.ttl, l2 };
         let lookup = Lookup::new(caches, dispatcher, namespace, config.misses.compute_timeout, metrics);

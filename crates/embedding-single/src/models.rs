@@ -7,7 +7,8 @@
 //!  Models::served()                              None until the first good answer, then the last good one for ever
 //! ```
 //!
-//! The last good answer stays when ml-base goes away, so that what is cached is served on.
+//! The last good answer stays when ml-base goes away, so that what is cached is served on. The cache shard keeps it too:
+//! a proxy that is started while every replica is away begins with what was served last.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::miss::ml_base::MlBase;
+use crate::{lookup::l2::L2, miss::ml_base::MlBase};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -169,16 +170,18 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    /// Starts asking `ml_base` until `stop`; the first good answer makes `lifecycle` ready.
+    /// Starts asking `ml_base` until `stop`; the first good answer, or what `l2` remembers of one, makes `lifecycle` ready.
     pub(crate) fn start(
         ml_base: MlBase,
+        l2: Option<Arc<L2>>,
         dimensions: Option<u32>,
         lifecycle: Lifecycle,
         stop: CancellationToken,
     ) -> Self {
         let (served_by, served) = watch::channel(None);
         let (refreshes, refreshes_asked) = mpsc::channel(REFRESHES_MAX);
-        let poller = Poller { ml_base, dimensions, lifecycle, served: served_by, trouble: None };
+        let poller =
+            Poller { ml_base, l2, dimensions, lifecycle, served: served_by, kept: None, trouble: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = poller.run(refreshes_asked) => {}
@@ -212,6 +215,9 @@ struct Poller {
     dimensions: Option<u32>,
     lifecycle: Lifecycle,
     served: watch::Sender<Option<Arc<Served>>>,
+    /// What the cache shard was told last.
+    kept: Option<InfoResponse>,
+    l2: Option<Arc<L2>>,
     /// What was wrong at the last poll: said once, not at every poll.
     trouble: Option<String>,
 }
@@ -222,8 +228,14 @@ impl Poller {
         let mut backoff = BACKOFF_MIN;
         loop {
             match self.poll().await {
-                Ok(served) => self.accept(served),
-                Err(trouble) => self.complain(trouble),
+                Ok((info, served)) => {
+                    self.accept(served);
+                    self.keep(info).await;
+                }
+                Err(trouble) => {
+                    self.complain(trouble);
+                    self.recall().await;
+                }
             }
             Self::answer(&mut asked);
             let pause = if self.served.borrow().is_some() { POLL_INTERVAL } else { backoff };
@@ -238,11 +250,42 @@ impl Poller {
         }
     }
 
-    async fn poll(&self) -> Result<Served, String> {
+    async fn poll(&self) -> Result<(InfoResponse, Served), String> {
         let info = self.ml_base.info().await.map_err(|status| {
             format!("ml-base does not say what it serves: {} ({})", status.message(), status.code())
         })?;
-        Served::read(info, self.dimensions).map_err(|error| error.to_string())
+        let served = Served::read(info.clone(), self.dimensions).map_err(|error| error.to_string())?;
+        Ok((info, served))
+    }
+
+    /// Tells the cache shard, where it does not know it yet.
+    async fn keep(&mut self, info: InfoResponse) {
+        let Some(l2) = &self.l2 else { return };
+        // The rest is about one replica at one moment.
+        let essence = InfoResponse { models: info.models, limits: info.limits, ..InfoResponse::default() };
+        if self.kept.as_ref() == Some(&essence) {
+            return;
+        }
+        match l2.keep_models(&essence).await {
+            Ok(()) => self.kept = Some(essence),
+            Err(error) => tracing::debug!(%error, "the cache shard was not told which models are served"),
+        }
+    }
+
+    /// Begins with what was served last, as long as ml-base has said nothing.
+    async fn recall(&mut self) {
+        let Some(l2) = self.l2.as_ref().filter(|_| self.served.borrow().is_none()) else { return };
+        match l2.kept_models().await.map(|kept| kept.map(|info| Served::read(info, self.dimensions))) {
+            Ok(Some(Ok(served))) => {
+                tracing::warn!("ml-base is away: what is cached is served, under the models served last");
+                self.publish(served);
+            }
+            Ok(Some(Err(error))) => tracing::warn!(%error, "the models served last cannot be served"),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%error, "the cache shard does not say which models were served last")
+            }
+        }
     }
 
     fn answer(asked: &mut Vec<oneshot::Sender<()>>) {
@@ -257,6 +300,10 @@ impl Poller {
         if self.trouble.take().is_some() {
             tracing::info!("ml-base answers again");
         }
+        self.publish(served);
+    }
+
+    fn publish(&self, served: Served) {
         let changed = self.served.send_if_modified(|known| {
             let changed = known.as_deref() != Some(&served);
             if changed {

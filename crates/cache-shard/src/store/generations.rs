@@ -10,7 +10,9 @@
 //! Numbers are never used twice. If the file is lost, everything counts as cleared: a cache may forget, and what was
 //! cleared must not come back.
 
-use std::{collections::BTreeMap, fmt::Write, str::Lines};
+use std::{collections::BTreeMap, str::Lines};
+
+use super::sealed::{self, BadFile};
 
 /// The format this program writes and reads.
 pub(super) const GENERATIONS_VERSION: u32 = 1;
@@ -33,13 +35,6 @@ pub(super) struct Generations {
 pub(super) enum Cleared {
     Namespace,
     Everything,
-}
-
-/// Why a file of generations is not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BadFile {
-    Damaged,
-    NewerVersion(u32),
 }
 
 impl Default for Generations {
@@ -84,29 +79,13 @@ impl Generations {
     pub(super) fn encode(&self) -> String {
         let mut body = format!("{} {}\n", self.counter, self.base);
         for (namespace, generation) in &self.own {
-            let hex = namespace.bytes().fold(String::new(), |mut hex, byte| {
-                // Writing to a string does not fail.
-                let _infallible = write!(hex, "{byte:02x}");
-                hex
-            });
-            body.push_str(&format!("{generation} {hex}\n"));
+            body.push_str(&format!("{generation} {}\n", sealed::hex(namespace.as_bytes())));
         }
-        let checksum = checksum(GENERATIONS_VERSION, &body);
-        format!("{MAGIC} {GENERATIONS_VERSION} {checksum:08x}\n{body}")
+        sealed::seal(MAGIC, GENERATIONS_VERSION, &body)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, BadFile> {
-        let text = std::str::from_utf8(bytes).map_err(|_| BadFile::Damaged)?;
-        let (head, body) = text.split_once('\n').ok_or(BadFile::Damaged)?;
-        let head: Vec<&str> = head.split(' ').collect();
-        let [MAGIC, version, found] = head[..] else { return Err(BadFile::Damaged) };
-        let version: u32 = version.parse().map_err(|_| BadFile::Damaged)?;
-        if found != format!("{:08x}", checksum(version, body)) {
-            return Err(BadFile::Damaged);
-        }
-        if version > GENERATIONS_VERSION {
-            return Err(BadFile::NewerVersion(version));
-        }
+        let body = sealed::unseal(MAGIC, GENERATIONS_VERSION, bytes)?;
         Self::decode_lines(body.lines()).ok_or(BadFile::Damaged)
     }
 
@@ -115,20 +94,10 @@ impl Generations {
         let (counter, base) = (counter.parse().ok()?, base.parse().ok()?);
         let own = lines.map(|line| {
             let (generation, hex) = line.split_once(' ')?;
-            Some((String::from_utf8(unhex(hex)?).ok()?, generation.parse().ok()?))
+            Some((String::from_utf8(sealed::unhex(hex)?).ok()?, generation.parse().ok()?))
         });
         Some(Self { counter, base, own: own.collect::<Option<_>>()? })
     }
-}
-
-fn checksum(version: u32, body: &str) -> u32 {
-    crc32fast::hash(format!("{version}\n{body}").as_bytes())
-}
-
-fn unhex(hex: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
 #[cfg(test)]
@@ -143,25 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_every_flip_noticed() {
-        let text = some().encode();
-        assert_eq!(Generations::decode(text.as_bytes()), Ok(some()));
-        for index in 0..text.len() {
-            let mut flipped = text.clone().into_bytes();
-            flipped[index] ^= 1;
-            assert_eq!(Generations::decode(&flipped), Err(BadFile::Damaged), "byte {index}");
-            assert_eq!(
-                Generations::decode(&text.as_bytes()[..index]),
-                Err(BadFile::Damaged),
-                "length {index}"
-            );
+    fn what_is_written_is_read() {
+        assert_eq!(Generations::decode(some().encode().as_bytes()), Ok(some()));
+        for body in ["", "1\n", "1 1\n2\n", "1 1\n2 f\n", "1 x\n"] {
+            let file = sealed::seal(MAGIC, GENERATIONS_VERSION, body);
+            assert_eq!(Generations::decode(file.as_bytes()), Err(BadFile::Damaged), "{body:?}");
         }
-    }
-
-    #[test]
-    fn newer_version_is_named() {
-        let text = format!("{MAGIC} 9 {:08x}\nwhatever", checksum(9, "whatever"));
-        assert_eq!(Generations::decode(text.as_bytes()), Err(BadFile::NewerVersion(9)));
     }
 
     #[test]

@@ -20,10 +20,12 @@ use super::{
     OpenError,
     clock::Timeline,
     disk::Disk,
-    generations::{self, BadFile, Generations},
+    generations::{self, Generations},
     index::{Index, Location, STRIPES},
+    memos::{self, Memos},
     record::{Content, Record},
     scan::scan,
+    sealed::BadFile,
     segment::{
         Active, BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name,
     },
@@ -33,6 +35,8 @@ use super::{
 const SEGMENT_BYTES_CEILING: u64 = 1 << 30;
 /// A longer file of generations was not written by this program.
 const GENERATIONS_BYTES_CEILING: u64 = 1 << 20;
+/// A longer file of memos was not written by this program.
+const MEMOS_BYTES_CEILING: u64 = 4 << 20;
 /// Between two words about how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 /// Damaged segments that are kept for somebody to look at.
@@ -105,12 +109,7 @@ fn list(disk: &Disk) -> io::Result<Vec<u32>> {
 /// True if they are lost.
 fn load_generations(disk: &Disk, recovered: &mut Recovered, had_segments: bool) -> Result<bool, OpenError> {
     let path = disk.path(generations::FILE_NAME);
-    let read = match is_plain_file(&path) {
-        Ok(bytes) if bytes <= GENERATIONS_BYTES_CEILING => fs::read(&path).map_err(Some),
-        Ok(bytes) => Err(Some(too_long(bytes, GENERATIONS_BYTES_CEILING))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
-        Err(error) => Err(Some(error)),
-    };
+    let read = read_sealed(disk, generations::FILE_NAME, GENERATIONS_BYTES_CEILING);
     let reason = match read.map(|bytes| Generations::decode(&bytes)) {
         Ok(Ok(generations)) => {
             recovered.generations = generations;
@@ -127,11 +126,41 @@ fn load_generations(disk: &Disk, recovered: &mut Recovered, had_segments: bool) 
     };
     tracing::warn!(path = %path.display(), reason, "generations are lost: all records count as cleared");
     recovered.generations_unsaved = true;
-    let aside = format!("{}.damaged", generations::FILE_NAME);
-    if let Err(error) = disk.rename(generations::FILE_NAME, &aside) {
-        tracing::debug!(%error, "the file of generations was not set aside");
-    }
+    set_file_aside(disk, generations::FILE_NAME);
     Ok(true)
+}
+
+/// The memos, or none where they cannot be read: who kept them knows what to do without.
+pub(super) fn load_memos(disk: &Disk) -> Result<Memos, OpenError> {
+    let path = disk.path(memos::FILE_NAME);
+    let read = read_sealed(disk, memos::FILE_NAME, MEMOS_BYTES_CEILING);
+    let reason = match read.map(|bytes| Memos::decode(&bytes)) {
+        Ok(Ok(memos)) => return Ok(memos),
+        Ok(Err(BadFile::NewerVersion(version))) => return Err(OpenError::NewerVersion { path, version }),
+        Err(None) => return Ok(Memos::default()),
+        Ok(Err(BadFile::Damaged)) => "damaged".to_owned(),
+        Err(Some(error)) => error.to_string(),
+    };
+    tracing::warn!(path = %path.display(), reason, "memos are lost");
+    set_file_aside(disk, memos::FILE_NAME);
+    Ok(Memos::default())
+}
+
+/// The bytes of a file that is replaced whole; the error is none where it is not there.
+fn read_sealed(disk: &Disk, name: &str, bytes_ceiling: u64) -> Result<Vec<u8>, Option<io::Error>> {
+    let path = disk.path(name);
+    match is_plain_file(&path) {
+        Ok(bytes) if bytes <= bytes_ceiling => fs::read(&path).map_err(Some),
+        Ok(bytes) => Err(Some(too_long(bytes, bytes_ceiling))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
+        Err(error) => Err(Some(error)),
+    }
+}
+
+fn set_file_aside(disk: &Disk, name: &str) {
+    if let Err(error) = disk.rename(name, &format!("{name}.damaged")) {
+        tracing::debug!(%error, name, "a file was not set aside");
+    }
 }
 
 fn read_segment(

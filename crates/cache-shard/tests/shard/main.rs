@@ -13,6 +13,8 @@ mod refused;
 
 mod broken;
 
+mod memos;
+
 mod door;
 
 mod program;

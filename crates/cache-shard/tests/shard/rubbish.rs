@@ -19,11 +19,14 @@ const RECORDS: u32 = 40;
 const NOBODY: u32 = 65_534;
 
 /// Every name that the store uses, those at the end of its numbers too, and some that it does not.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "LOCK",
     "generations",
     "generations.draft",
     "generations.damaged",
+    "memos",
+    "memos.draft",
+    "memos.damaged",
     "probe",
     "0000000000.seg",
     "0000000001.seg",

@@ -41,7 +41,7 @@ impl Programs {
     async fn start(test: &str) -> Option<Self> {
         let model = model_dir(test)?;
         let (host, directory) = (own_host(), tempfile::tempdir().unwrap());
-        let ml_base = start_ml_base(&model, &["--port", "0"]);
+        let ml_base = start_ml_base(&model, &["--host", &host, "--port", "0"]);
         let shard = start_shard(directory.path(), &["--host", &host, "--port", "0"]);
         let shard_door = shard.ready().await;
         let program = start_front(ml_base.ready().await, &host, shard_door);
@@ -56,7 +56,7 @@ impl Programs {
             program.end().await;
         }
         self.start_shard_again().await;
-        self.ml_base = start_ml_base(&self.model, &["--port", "0"]);
+        self.ml_base = start_ml_base(&self.model, &["--host", &self.host, "--port", "0"]);
         self.program = start_front(self.ml_base.ready().await, &self.host, self.shard_door);
         self.proxy = self.program.ready().await;
     }
@@ -146,4 +146,34 @@ async fn after_everything_was_stopped_or_killed_every_stored_text_is_a_hit_bit_e
         assert_eq!(grid.l2("hits").await, texts.len());
         grid.restart(signal).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_started_while_ml_base_is_away_serves_what_is_cached_and_the_rest_once_it_is_back() {
+    let test =
+        "shard::a_proxy_started_while_ml_base_is_away_serves_what_is_cached_and_the_rest_once_it_is_back";
+    let Some(mut grid) = Programs::start(test).await else { return };
+    let texts: Vec<String> = goldens().into_iter().map(|golden| golden.text).collect();
+    let first = grid.proxy.embed(&texts).await;
+    let ml_base = grid.ml_base.ready().await;
+    for program in [&mut grid.program, &mut grid.ml_base] {
+        program.signal(Signal::TERM);
+        program.end().await;
+    }
+    grid.program = start_front(ml_base, &grid.host, grid.shard_door);
+    grid.proxy = grid.program.ready().await;
+    let found = grid.proxy.embed(&texts).await;
+    assert_eq!(found.header("x-cache"), "hit");
+    assert_eq!(found.rows_as_written(), first.rows_as_written());
+    let refused = grid.proxy.embed(&["a new text"]).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+
+    let port = ml_base.0.port().to_string();
+    grid.ml_base = start_ml_base(&grid.model, &["--host", &grid.host, "--port", &port]);
+    grid.ml_base.ready().await;
+    until("a new text is computed", async || {
+        let answer = grid.proxy.embed(&["a new text"]).await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
 }

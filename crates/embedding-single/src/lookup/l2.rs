@@ -10,6 +10,8 @@
 //! Invariants: whatever the shard does costs a request at most the budget; a record that is not exactly what was asked for
 //! is a miss; what was computed before a clear is not stored after it.
 //!
+//! It also remembers which models ml-base served last, so that what is cached can be found while ml-base is away.
+//!
 //! Non-goals: no choice among several shards, no vectors of other precision classes than the model's own.
 
 mod breaker;
@@ -20,6 +22,8 @@ mod write_back;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use prost::Message;
+use protocol::inference::InfoResponse;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +48,10 @@ use crate::{
 
 /// What a clear may take: it is asked for by people, who would rather wait than ask again.
 const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the shard keeps which models were served.
+const MODELS_MEMO: &str = "models";
+const MEMO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A vector that the shard had.
 #[derive(Debug, PartialEq)]
@@ -159,6 +167,27 @@ impl L2 {
         let generation = self.shard.clear(Instant::now() + CLEAR_TIMEOUT).await?;
         self.watch.adopt(generation);
         Ok(())
+    }
+
+    /// Keeps `served`, for a proxy that starts while ml-base is away.
+    ///
+    /// # Errors
+    /// Why it may not be kept.
+    pub(crate) async fn keep_models(&self, served: &InfoResponse) -> Result<(), ShardError> {
+        let value = served.encode_to_vec().into();
+        self.shard.put_memo(MODELS_MEMO, value, Instant::now() + MEMO_TIMEOUT).await
+    }
+
+    /// What was kept last; none where nothing was.
+    ///
+    /// # Errors
+    /// Why it is not known, or cannot be read.
+    pub(crate) async fn kept_models(&self) -> Result<Option<InfoResponse>, ShardError> {
+        let Some(kept) = self.shard.memo(MODELS_MEMO, Instant::now() + MEMO_TIMEOUT).await? else {
+            return Ok(None);
+        };
+        let read = InfoResponse::decode(kept).map_err(|error| ShardError::Wrong(error.to_string()))?;
+        Ok(Some(read))
     }
 
     /// What the shard said of itself last.

@@ -9,8 +9,9 @@ use std::{
 use axum::Router;
 use bytes::Bytes;
 use protocol::cache::{
-    ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse, Limits,
-    NewRecord, PutManyRequest, PutManyResponse, PutResult, PutStatus, Record, StatsRequest, StatsResponse,
+    ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
+    GetMemoRequest, GetMemoResponse, Limits, NewRecord, PutManyRequest, PutManyResponse, PutMemoRequest,
+    PutMemoResponse, PutResult, PutStatus, Record, StatsRequest, StatsResponse,
     cache_server::{Cache, CacheServer},
 };
 use tokio::sync::watch;
@@ -51,6 +52,8 @@ pub(crate) struct State {
     generation: watch::Sender<u64>,
     lookups: watch::Sender<usize>,
     namespaces: Mutex<Vec<String>>,
+    memos: watch::Sender<HashMap<String, Bytes>>,
+    recalls: watch::Sender<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +77,8 @@ impl FakeShard {
             generation: watch::Sender::new(7),
             lookups: watch::Sender::default(),
             namespaces: Mutex::default(),
+            memos: watch::Sender::default(),
+            recalls: watch::Sender::default(),
         });
         let app = Router::new()
             .route_service("/sutra.cache.v1.Cache/{*rest}", CacheServer::new(Service(state.clone())));
@@ -110,6 +115,25 @@ impl FakeShard {
         let mut records = self.state.records.subscribe();
         let stored = records.wait_for(|records| records.len() >= count).await.unwrap();
         stored.values().cloned().collect()
+    }
+
+    /// Waits until a memo of this name is kept.
+    pub(crate) async fn remembers(&self, name: &str) {
+        self.state.memos.subscribe().wait_for(|memos| memos.contains_key(name)).await.unwrap();
+    }
+
+    /// Waits until memos were asked for this many times more.
+    pub(crate) async fn recalled(&self, more: usize) {
+        let mut recalls = self.state.recalls.subscribe();
+        let before = *recalls.borrow();
+        recalls.wait_for(|recalls| *recalls >= before + more).await.unwrap();
+    }
+
+    /// Spoils all memos.
+    pub(crate) fn garble_memos(&self) {
+        self.state.memos.send_modify(|memos| {
+            memos.values_mut().for_each(|value| *value = Bytes::from_static(b"\xff rubbish"));
+        });
     }
 
     /// The namespaces of all lookups and writes so far.
@@ -220,6 +244,20 @@ impl Cache for Service {
         self.0.records.send_modify(HashMap::clear);
         self.0.generation.send_modify(|generation| *generation = generation.wrapping_mul(31));
         Ok(Response::new(ClearResponse { generation: self.0.generation() }))
+    }
+
+    async fn put_memo(&self, request: Request<PutMemoRequest>) -> Result<Response<PutMemoResponse>, Status> {
+        let PutMemoRequest { name, value, .. } = request.into_inner();
+        self.0.unless(&[Mode::Frozen]).await;
+        self.0.memos.send_modify(|memos| drop(memos.insert(name, value)));
+        Ok(Response::new(PutMemoResponse {}))
+    }
+
+    async fn get_memo(&self, request: Request<GetMemoRequest>) -> Result<Response<GetMemoResponse>, Status> {
+        self.0.unless(&[Mode::Frozen]).await;
+        self.0.recalls.send_modify(|recalls| *recalls += 1);
+        let value = self.0.memos.borrow().get(&request.into_inner().name).cloned();
+        Ok(Response::new(GetMemoResponse { value }))
     }
 
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {

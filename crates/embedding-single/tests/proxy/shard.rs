@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
-use service::lifecycle::State;
+use service::lifecycle::{Lifecycle, State};
 use tokio::time::interval;
 use tokio_util::sync::DropGuard;
 use tonic::Code;
@@ -284,4 +284,43 @@ async fn a_proxy_that_stops_stores_first_what_it_has_computed() {
     embed(&mut Connection::open(address).await, &["a"]).await;
     drop(stop);
     assert_eq!(shard.stored(1).await.len(), 1);
+}
+
+/// A proxy in front of an ml-base that nobody answers for.
+async fn started_alone(shard: &FakeShard) -> (SocketAddr, Lifecycle, DropGuard) {
+    // A port that nobody listens on: bound, and never accepted from.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let of_shard = shard.arguments();
+    let arguments: Vec<&str> = of_shard.iter().map(String::as_str).collect();
+    proxy(&format!("http://{}", silent.local_addr().unwrap()), &arguments).await
+}
+
+#[tokio::test]
+async fn a_proxy_started_while_ml_base_is_away_serves_what_is_cached() {
+    let Pair { fake, shard, addresses, _stop } = Pair::start().await;
+    let computed = embed(&mut Connection::open(addresses[0]).await, &["a"]).await;
+    shard.stored(1).await;
+    shard.remembers("models").await;
+    fake.stop().await;
+    let (address, lifecycle, _alone) = started_alone(&shard).await;
+    lifecycle.wait_for(State::Ready).await;
+    let mut alone = Connection::open(address).await;
+    let found = embed(&mut alone, &["a"]).await;
+    assert_eq!(found.header("x-cache"), "hit");
+    assert_eq!(found.json()["embeddings"], computed.json()["embeddings"]);
+    assert_eq!(found.header("x-model-identity"), computed.header("x-model-identity"));
+    let missing = alone.embed(&json!({"texts": ["b"]})).await;
+    assert_eq!((missing.status, missing.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+}
+
+#[tokio::test]
+async fn a_garbled_memo_leaves_a_proxy_waiting_for_ml_base() {
+    let Pair { fake: _fake, shard, _stop, .. } = Pair::start().await;
+    shard.remembers("models").await;
+    shard.garble_memos();
+    let (_address, lifecycle, _alone) = started_alone(&shard).await;
+    // Asked for again, it was read and not believed.
+    shard.recalled(2).await;
+    assert_eq!(lifecycle.state(), State::Loading);
 }

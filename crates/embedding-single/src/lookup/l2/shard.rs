@@ -9,8 +9,9 @@ use axum::http::Uri;
 use bytes::Bytes;
 use protocol::{
     cache::{
-        ClearRequest, ElementType, GetManyRequest, GetManyResponse, NewRecord, PrecisionClass,
-        PutManyRequest, PutManyResponse, Record, StatsRequest, StatsResponse, cache_client::CacheClient,
+        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord,
+        PrecisionClass, PutManyRequest, PutManyResponse, PutMemoRequest, Record, StatsRequest, StatsResponse,
+        cache_client::CacheClient,
     },
     inference,
 };
@@ -112,6 +113,24 @@ impl Shard {
         let request = ClearRequest { namespace: self.namespace.clone() };
         let response = within(deadline, self.client.clone().clear(until(request, deadline))).await?;
         Ok(response.generation)
+    }
+
+    /// Keeps `value` by this name, over restarts and clears.
+    pub(super) async fn put_memo(
+        &self,
+        name: &str,
+        value: Bytes,
+        deadline: Instant,
+    ) -> Result<(), ShardError> {
+        let request = PutMemoRequest { namespace: self.namespace.clone(), name: name.to_owned(), value };
+        within(deadline, self.client.clone().put_memo(until(request, deadline))).await?;
+        Ok(())
+    }
+
+    /// What was kept by this name last.
+    pub(super) async fn memo(&self, name: &str, deadline: Instant) -> Result<Option<Bytes>, ShardError> {
+        let request = GetMemoRequest { namespace: self.namespace.clone(), name: name.to_owned() };
+        Ok(within(deadline, self.client.clone().get_memo(until(request, deadline))).await?.value)
     }
 
     /// How the shard is.
