@@ -4,7 +4,8 @@
 //! embedding-single ──▶ protocol, service, vector       service ──▶ protocol
 //! cache-shard ───────▶ protocol, service
 //! ml-base ───────────▶ protocol, service, vector, engine
-//! engine, vector: no network, no async                  services never depend on each other
+//! engine ────────────▶ kernels
+//! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
 use anyhow::{Context, Result};
@@ -13,11 +14,12 @@ use serde_json::Value;
 use super::Violation;
 
 /// What each crate of the workspace may depend on among its own.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("embedding-single", &["protocol", "service", "vector"]),
     ("cache-shard", &["protocol", "service"]),
     ("ml-base", &["engine", "protocol", "service", "vector"]),
-    ("engine", &[]),
+    ("engine", &["kernels"]),
+    ("kernels", &[]),
     ("vector", &[]),
     ("protocol", &[]),
     ("service", &["protocol"]),
@@ -28,7 +30,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that compute and nothing else.
-const PURE: [&str; 2] = ["engine", "vector"];
+const PURE: [&str; 3] = ["engine", "kernels", "vector"];
 /// What a pure crate must not know.
 const NETWORK: [&str; 4] = ["axum", "hyper", "tokio", "tonic"];
 

@@ -1,0 +1,91 @@
+//! Attention of each text and head over packed tokens: softmax(Q · Kᵀ / √width) · V.
+//!
+//! ```text
+//!  qkv (tokens, 3 · hidden) ─┬─ keys, values of a text and head ─▶ packed as weights are
+//!                            └─ 32 queries ─▶ scores (32, tokens of the text) ─▶ softmax ─▶ · values ─▶ out (tokens, hidden)
+//! ```
+//! Scores and sums are f32. A text sees its own tokens only.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod softmax;
+
+use crate::activations::{Activations, BLOCK, Layout};
+use crate::scratch::Scratch;
+
+/// The heads of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// How many there are.
+    pub count: usize,
+    /// Columns of one, a multiple of 32.
+    pub width: usize,
+}
+
+impl Heads {
+    fn hidden(self) -> usize {
+        self.count * self.width
+    }
+
+    /// What scores are multiplied by, times log₂ e: softmax is then a power of two.
+    fn scale(self) -> f32 {
+        std::f32::consts::LOG2_E / (self.width as f32).sqrt()
+    }
+}
+
+/// One text and head: where it lies.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// First token of the text, and how many there are.
+    start: usize,
+    tokens: usize,
+    /// First columns of queries, keys and values.
+    columns: [usize; 3],
+    heads: Heads,
+}
+
+/// Computes the attention of texts of `lengths` tokens, which lie one after another in `qkv`
+/// `(tokens, 3 · heads · width)`: the queries of all heads, then the keys, then the values. `out` becomes
+/// `(tokens, heads · width)`.
+///
+/// # Panics
+/// If the shapes do not fit, a head is no multiple of 32 wide, a text is longer than the scratch was made for, or
+/// something was made for another tier.
+pub fn attention(
+    qkv: &Activations,
+    lengths: &[usize],
+    heads: Heads,
+    out: &mut Activations,
+    scratch: &mut Scratch,
+) {
+    let hidden = heads.hidden();
+    assert!(heads.width.is_multiple_of(BLOCK) && hidden > 0, "heads of {} columns", heads.width);
+    assert_eq!(qkv.width(), 3 * hidden, "width of queries, keys and values");
+    assert_eq!(lengths.iter().sum::<usize>(), qkv.rows(), "tokens of all texts");
+    assert!(qkv.tier() == out.tier() && qkv.tier() == scratch.tier(), "one tier for all");
+    out.reshape(qkv.rows(), hidden);
+    let mut start = 0;
+    for &tokens in lengths.iter().filter(|tokens| **tokens > 0) {
+        scratch.assert_room(tokens, heads.width);
+        for head in 0..heads.count {
+            let columns = [0, 1, 2].map(|part| part * hidden + head * heads.width);
+            attend(qkv, Part { start, tokens, columns, heads }, out, scratch);
+        }
+        start += tokens;
+    }
+}
+
+fn attend(qkv: &Activations, part: Part, out: &mut Activations, scratch: &mut Scratch) {
+    match (&qkv.layout, &mut out.layout) {
+        #[cfg(target_arch = "x86_64")]
+        (Layout::Blocks { values, stride }, Layout::Blocks { values: out, stride: out_stride }) => {
+            let (qkv, out) = (amx::Lines(values, *stride), amx::LinesMut(out, *out_stride));
+            // SAFETY: blocks are the layout of the tier with AMX bf16 only, and a tier proves that the CPU has it.
+            unsafe { amx::attend(qkv, part, out, scratch) }
+        }
+        (Layout::Rows(values), Layout::Rows(out)) => panels::attend(values, part, out, scratch),
+        _ => unreachable!("the tiers were compared"),
+    }
+}

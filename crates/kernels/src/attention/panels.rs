@@ -1,0 +1,83 @@
+//! Attention in f32: keys and values become panels, and the products are those of a linear layer.
+
+use super::Part;
+use crate::activations::BLOCK;
+use crate::linear::{Left, ROWS, multiply};
+use crate::scratch::{Scratch, Text};
+use crate::tier::Kind;
+
+/// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
+pub(super) fn attend(qkv: &[f32], part: Part, out: &mut [f32], scratch: &mut Scratch) {
+    let kind = scratch.tier().kind();
+    let Part { start, tokens, columns, heads } = part;
+    let (hidden, width, stride) = (heads.hidden(), heads.width, 3 * heads.hidden());
+    let Scratch { sums, scores, text, .. } = scratch;
+    let Text::Panels { keys, values } = text else { unreachable!("panels are the layout of this tier") };
+    pack_keys(&qkv[start * stride + columns[1]..], part, keys);
+    pack_values(&qkv[start * stride + columns[2]..], part, values);
+    let padded = tokens.next_multiple_of(BLOCK);
+    for query in (0..tokens).step_by(ROWS) {
+        let rows = ROWS.min(tokens - query);
+        let queries = Left { values: &qkv[(start + query) * stride + columns[0]..], stride, rows };
+        for (block, keys) in keys[..padded * width].chunks_exact(width * BLOCK).enumerate() {
+            multiply(kind, queries, keys, &mut scores[block * BLOCK..], padded);
+        }
+        let mut factors = [0.0; ROWS];
+        for (row, factor) in factors.iter_mut().take(rows).enumerate() {
+            *factor = 1.0 / softmax(kind, &mut scores[row * padded..][..tokens], heads.scale());
+        }
+        for (block, values) in values[..tokens * width].chunks_exact(tokens * BLOCK).enumerate() {
+            let weights = Left { values: scores, stride: padded, rows };
+            multiply(kind, weights, values, sums, BLOCK);
+            for (row, factor) in factors.iter().take(rows).enumerate() {
+                let at = (start + query + row) * hidden + columns[0] + block * BLOCK;
+                let sums = &sums[row * BLOCK..];
+                out[at..][..BLOCK].iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);
+            }
+        }
+    }
+}
+
+/// For every 32 keys `(width, 32)`; places without a key stay zero.
+fn pack_keys(keys: &[f32], part: Part, packed: &mut [f32]) {
+    let (width, stride) = (part.heads.width, 3 * part.heads.hidden());
+    packed[part.tokens / BLOCK * BLOCK * width..]
+        .iter_mut()
+        .take(BLOCK * width)
+        .for_each(|place| *place = 0.0);
+    for token in 0..part.tokens {
+        let panel = &mut packed[token / BLOCK * BLOCK * width..][..BLOCK * width];
+        for (column, value) in keys[token * stride..][..width].iter().enumerate() {
+            panel[column * BLOCK + token % BLOCK] = *value;
+        }
+    }
+}
+
+/// For every 32 columns `(tokens, 32)`.
+fn pack_values(values: &[f32], part: Part, packed: &mut [f32]) {
+    let (width, stride) = (part.heads.width, 3 * part.heads.hidden());
+    for token in 0..part.tokens {
+        for (block, from) in values[token * stride..][..width].chunks_exact(BLOCK).enumerate() {
+            packed[(block * part.tokens + token) * BLOCK..][..BLOCK].copy_from_slice(from);
+        }
+    }
+}
+
+/// Replaces scores by 2 to the power `scale · (score - max)` and returns their sum.
+fn softmax(kind: Kind, scores: &mut [f32], scale: f32) -> f32 {
+    match kind {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512.
+        Kind::Avx512 => unsafe { super::softmax::in_place(scores, scale) },
+        _ => {
+            let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            scores
+                .iter_mut()
+                .map(|score| {
+                    *score = ((*score - max) * scale).exp2();
+                    *score
+                })
+                .sum()
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The arithmetic of an encoder: products with packed weights, attention over ragged texts, layer norm.
+//!
+//! **Goals**
+//! - The fastest instructions that the CPU has are chosen at run time: AMX bf16, AVX-512 f32, or portable code.
+//! - Weights are packed once; what follows a product (bias, GELU, residual) is done while the sums are in the L1 cache.
+//! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own.
+//! - A [`Tier`] can only be had for a CPU that has it, so that everything else here is safe to call.
+//!
+//! **Non-goals**: models, files, tokens, threads, and which tier a user asked for. Shapes that do not fit are a
+//! mistake of the caller and panic.
+//!
+//! ```text
+//!                          PackedLinear::new ◀─ weights (out, in), bias (out)
+//!                                 │
+//!  Activations (rows, in) ──▶ PackedLinear::apply ──▶ Output: f32 rows, residual += , Activations, GELU ─▶ Activations
+//!     ▲        │                                                            │
+//!     │        └─▶ attention (qkv of packed texts, lengths) ─▶ Activations  │
+//!     └───────────────────── LayerNorm::apply ◀─────────────────────────────┘
+//! ```
+//!
+//! Between kernels the tier decides how values lie: bf16 in blocks of 32 columns for AMX, f32 rows else. Sums, softmax
+//! and norms are f32 in every tier.
+#![expect(unsafe_code, reason = "vector intrinsics, tile instructions and what they read through pointers")]
+
+// What a CPU has, and where values lie.
+mod tier;
+mod aligned;
+mod activations;
+mod packed;
+
+// The way of a layer.
+mod linear;
+mod output;
+mod attention;
+mod norm;
+
+// Functions of one value or one vector.
+mod convert;
+mod exp;
+mod gelu;
+
+mod scratch;
+#[cfg(test)]
+mod testing;
+
+pub use activations::Activations;
+pub use attention::{Heads, attention};
+pub use norm::LayerNorm;
+pub use output::Output;
+pub use packed::PackedLinear;
+pub use scratch::Scratch;
+pub use tier::{Tier, TierError};

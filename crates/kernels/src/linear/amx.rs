@@ -1,0 +1,245 @@
+//! The product in tile registers: 32 rows by 32 columns are four tiles of sums.
+//!
+//! ```text
+//!                     tmm6   tmm7        weights, a step of 32 inputs: 2 × (16 pairs, 16 outputs)
+//!   left   tmm4       tmm0   tmm1        sums, f32 (16, 16) each
+//!   rows   tmm5       tmm2   tmm3
+//! ```
+//! While the tiles of one block are multiplied, the vector units finish the block before: the finishing is handed in
+//! in small pieces between the steps, because a CPU cannot look far enough ahead to mix two long stretches itself.
+//!
+//! Tile registers keep their values from one `asm!` to the next: the compiler has no tile instructions, so nothing
+//! between them touches one, and Linux saves them over a switch of threads.
+
+use std::arch::asm;
+use std::ops::Range;
+
+use crate::activations::BLOCK;
+use crate::output::avx512::finish_blocks;
+use crate::output::{Place, Sink};
+use crate::packed::TILE;
+
+/// Numbers in the sums of a block.
+const SUMS: usize = BLOCK * BLOCK;
+
+/// Shapes of the eight tiles, as `ldtilecfg` reads them.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// All eight tiles are sixteen rows of 64 bytes.
+static SHAPES: Shapes = Shapes {
+    palette: 1,
+    start_row: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// The tiles of this thread, in our shapes until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Tiles(());
+
+impl Tiles {
+    /// Sets the shapes anew at each kernel's begin: other code of the thread may have tiles of its own.
+    ///
+    /// # Safety
+    /// The CPU has AMX and the kernel permits it.
+    pub(crate) unsafe fn configure() -> Self {
+        // SAFETY: the caller says that there are tiles; the shapes are valid for palette 1.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly, preserves_flags))
+        };
+        Self(())
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: tiles were configured on this thread, so the instruction exists.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// Tiles of rows of the left side: sixteen rows are 1024 bytes in one piece, and the next sixteen follow.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeftTiles {
+    pub(crate) start: *const u16,
+    /// Numbers from one step of 32 columns to the next.
+    pub(crate) step: usize,
+}
+
+/// Multiplies `steps` steps and leaves the sums in tmm0 to tmm3, or in tmm0 and tmm1 where only sixteen rows are
+/// wanted. `between` is called once a step, with its number.
+///
+/// # Safety
+/// [`Tiles`] are configured; `left` has 32 (or sixteen) rows at each step, `panel` two tiles.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) unsafe fn multiply(
+    left: LeftTiles,
+    panel: *const u16,
+    steps: usize,
+    rows: usize,
+    mut between: impl FnMut(usize),
+) {
+    // SAFETY: tiles are configured.
+    unsafe { zero() };
+    for step in 0..steps {
+        let (left, panel) = (left.start.wrapping_add(step * left.step), panel.wrapping_add(step * 2 * TILE));
+        // SAFETY: the caller says what lies there.
+        unsafe { if rows > 16 { step_32(left, panel) } else { step_16(left, panel) } };
+        between(step);
+    }
+}
+
+/// Writes the sums `(32, 32)`, or `(16, 32)` of sixteen rows, to `to`, whose rows are `stride` numbers apart.
+///
+/// # Safety
+/// [`Tiles`] are configured, and `to` has room for those rows.
+#[inline]
+pub(crate) unsafe fn store(to: *mut f32, stride: usize, rows: usize) {
+    // SAFETY: the caller says that there is room.
+    unsafe {
+        asm!(
+            "tilestored [{to} + {stride}], tmm0",
+            "tilestored [{to} + {stride} + 64], tmm1",
+            to = in(reg) to, stride = in(reg) stride * 4, options(nostack, preserves_flags),
+        );
+        if rows > 16 {
+            asm!(
+                "tilestored [{to} + {stride}], tmm2",
+                "tilestored [{to} + {stride} + 64], tmm3",
+                to = in(reg) to.add(16 * stride), stride = in(reg) stride * 4, options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// # Safety
+/// [`Tiles`] are configured.
+#[inline]
+unsafe fn zero() {
+    // SAFETY: as the caller says.
+    unsafe {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, nomem, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// [`Tiles`] are configured; two tiles lie at `left` and two at `panel`.
+#[inline]
+unsafe fn step_32(left: *const u16, panel: *const u16) {
+    // SAFETY: as the caller says.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{panel} + {line}]",
+            "tileloadd tmm4, [{left} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{panel} + {line} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm5, [{left} + {line} + 1024]",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            left = in(reg) left, panel = in(reg) panel, line = in(reg) 64_usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// [`Tiles`] are configured; a tile lies at `left` and two at `panel`.
+#[inline]
+unsafe fn step_16(left: *const u16, panel: *const u16) {
+    // SAFETY: as the caller says.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{panel} + {line}]",
+            "tileloadd tmm4, [{left} + {line}]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{panel} + {line} + 1024]",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            left = in(reg) left, panel = in(reg) panel, line = in(reg) 64_usize,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, readonly, preserves_flags),
+        );
+    }
+}
+
+/// One linear layer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Product<'a> {
+    /// Blocks of `stride` lines.
+    pub(super) left: &'a [u16],
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) weights: &'a [u16],
+    /// Steps of 32 inputs.
+    pub(super) steps: usize,
+    pub(super) bias: &'a [f32],
+}
+
+/// # Safety
+/// The CPU has AMX bf16 and the kernel permits it.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut [f32]) {
+    let Product { left, stride, rows, weights, steps, bias } = product;
+    assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());
+    let (mut current, mut before) = sums[..2 * SUMS].split_at_mut(SUMS);
+    let mut pending: Option<Place> = None;
+    // SAFETY: the caller says that there are tiles.
+    let _tiles = unsafe { Tiles::configure() };
+    for (panel, weights) in weights.chunks_exact(steps * 2 * TILE).enumerate() {
+        for row in (0..rows).step_by(BLOCK) {
+            let place = Place { row, rows: BLOCK.min(rows - row), panel };
+            let left = LeftTiles { start: left[row * BLOCK..].as_ptr(), step: stride * BLOCK };
+            // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and `steps` pairs of tiles in
+            // the chunk of weights; sums have room for 32 rows of 32.
+            unsafe {
+                multiply(left, weights.as_ptr(), steps, place.rows, |step| {
+                    if let Some(place) = pending {
+                        finish_blocks(sink, place, before, bias, share(step, steps, place.rows));
+                    }
+                });
+                store(current.as_mut_ptr(), BLOCK, place.rows);
+            }
+            pending = Some(place);
+            (current, before) = (before, current);
+        }
+    }
+    if let Some(place) = pending {
+        finish_blocks(sink, place, before, bias, 0..place.rows);
+    }
+}
+
+/// The rows of the block before that are finished after `step`; all are after the last.
+fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
+    let count = BLOCK.div_ceil(steps);
+    (step * count).min(rows)..((step + 1) * count).min(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_all_steps_are_all_rows_in_order() {
+        for steps in 1..70 {
+            for rows in 1..=BLOCK {
+                let finished: Vec<usize> = (0..steps).flat_map(|step| share(step, steps, rows)).collect();
+                assert_eq!(finished, (0..rows).collect::<Vec<_>>(), "{rows} rows, {steps} steps");
+            }
+        }
+    }
+}

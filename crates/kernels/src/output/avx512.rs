@@ -1,0 +1,134 @@
+//! Finishing sums in 512-bit registers: a row of a panel is two of them.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::{Output, Place, Sink};
+use crate::activations::{Activations, BLOCK, Layout};
+use crate::convert::avx512::store_bf16;
+use crate::gelu::avx512::gelu;
+
+/// 32 columns.
+type Pair = [__m512; 2];
+
+/// The columns of a panel that exist, sixteen to a mask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Masks(pub(crate) [__mmask16; 2]);
+
+impl Masks {
+    pub(crate) fn first(columns: usize) -> Self {
+        let all = if columns >= BLOCK { u32::MAX } else { (1_u32 << columns) - 1 };
+        #[expect(clippy::cast_possible_truncation, reason = "each half is a mask of its own")]
+        Self([all as u16, (all >> 16) as u16])
+    }
+}
+
+/// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
+#[target_feature(enable = "avx512f")]
+pub(crate) fn finish_rows(
+    sink: &mut Sink<'_>,
+    place: Place,
+    sums: &[f32],
+    bias: &[f32],
+    range: Range<usize>,
+) {
+    let columns = sink.columns(place.panel);
+    let (width, first) = (sink.width, place.panel * BLOCK);
+    let start = |row: usize| (place.row + row) * width + first;
+    let (masks, bias) = (Masks::first(columns), load(&bias[first..]));
+    for row in range {
+        let values = add(load(&sums[row * BLOCK..]), bias);
+        match &mut sink.output {
+            Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
+            Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
+            Output::Activations(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, values),
+            Output::Gelu(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, gelu_pair(values)),
+        }
+    }
+}
+
+/// The same for a tier whose activations are blocks of bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(crate) fn finish_blocks(
+    sink: &mut Sink<'_>,
+    place: Place,
+    sums: &[f32],
+    bias: &[f32],
+    range: Range<usize>,
+) {
+    let columns = sink.columns(place.panel);
+    let (width, first) = (sink.width, place.panel * BLOCK);
+    let start = |row: usize| (place.row + row) * width + first;
+    let (masks, bias) = (Masks::first(columns), load(&bias[first..]));
+    for row in range {
+        let values = add(load(&sums[row * BLOCK..]), bias);
+        match &mut sink.output {
+            Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
+            Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
+            Output::Activations(to) => store_bf16(line(to, place, row), masks, values),
+            Output::Gelu(to) => store_bf16(line(to, place, row), masks, gelu_pair(values)),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(from: &[f32]) -> Pair {
+    let from = &from[..BLOCK];
+    // SAFETY: the slice has 32 values.
+    unsafe { [_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16))] }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add(values: Pair, others: Pair) -> Pair {
+    [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gelu_pair(values: Pair) -> Pair {
+    [gelu(values[0]), gelu(values[1])]
+}
+
+/// `to` is as long as `masks` have bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(to: &mut [f32], masks: Masks, values: Pair) {
+    // SAFETY: masked lanes are not written, and the others lie in the slice; the pointer of the second half is only
+    // used for lanes that exist.
+    unsafe {
+        _mm512_mask_storeu_ps(to.as_mut_ptr(), masks.0[0], values[0]);
+        _mm512_mask_storeu_ps(to.as_mut_ptr().wrapping_add(16), masks.0[1], values[1]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_to(to: &mut [f32], masks: Masks, values: Pair) {
+    // SAFETY: as in `store`; masked lanes are not read either.
+    let before = unsafe {
+        [
+            _mm512_maskz_loadu_ps(masks.0[0], to.as_ptr()),
+            _mm512_maskz_loadu_ps(masks.0[1], to.as_ptr().wrapping_add(16)),
+        ]
+    };
+    store(to, masks, add(before, values));
+}
+
+fn rows_of(activations: &mut Activations) -> &mut [f32] {
+    match &mut activations.layout {
+        Layout::Rows(values) => values,
+        Layout::Blocks { .. } => unreachable!("the tier of the output was checked"),
+    }
+}
+
+#[inline]
+fn line(activations: &mut Activations, place: Place, row: usize) -> &mut [u16] {
+    match &mut activations.layout {
+        Layout::Blocks { values, stride } => {
+            &mut values[(place.panel * *stride + place.row + row) * BLOCK..][..BLOCK]
+        }
+        Layout::Rows(_) => unreachable!("the tier of the output was checked"),
+    }
+}

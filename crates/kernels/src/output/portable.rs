@@ -1,0 +1,34 @@
+//! Finishing sums in plain Rust.
+
+use super::{Output, Place, Sink};
+use crate::activations::{Activations, BLOCK, Layout};
+use crate::gelu::gelu;
+
+/// Finishes the sums `(rows, 32)` of `place`.
+pub(crate) fn finish(sink: &mut Sink<'_>, place: Place, sums: &[f32], bias: &[f32]) {
+    let columns = sink.columns(place.panel);
+    let bias = &bias[place.panel * BLOCK..][..columns];
+    for (row, sums) in sums.chunks_exact(BLOCK).take(place.rows).enumerate() {
+        let values = sums.iter().zip(bias).map(|(sum, bias)| sum + bias);
+        let start = (place.row + row) * sink.width + place.panel * BLOCK;
+        match &mut sink.output {
+            Output::Rows(to) => write(&mut to[start..][..columns], values),
+            Output::AddTo(to) => {
+                to[start..][..columns].iter_mut().zip(values).for_each(|(to, value)| *to += value);
+            }
+            Output::Activations(to) => write(&mut rows_of(to)[start..][..columns], values),
+            Output::Gelu(to) => write(&mut rows_of(to)[start..][..columns], values.map(gelu)),
+        }
+    }
+}
+
+fn write(to: &mut [f32], values: impl Iterator<Item = f32>) {
+    to.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+}
+
+fn rows_of(activations: &mut Activations) -> &mut [f32] {
+    match &mut activations.layout {
+        Layout::Rows(values) => values,
+        Layout::Blocks { .. } => unreachable!("the tier of the output was checked"),
+    }
+}

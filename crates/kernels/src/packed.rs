@@ -1,0 +1,154 @@
+//! Weights in the order in which a kernel reads them.
+
+use crate::activations::{Activations, BLOCK};
+use crate::aligned::Aligned;
+use crate::convert::to_bf16;
+use crate::linear;
+use crate::output::Output;
+use crate::scratch::Scratch;
+use crate::tier::{Kind, Tier};
+
+/// A linear layer `y = x · Wᵀ + b`, its weights packed for a tier.
+///
+/// ```text
+///  a panel is 32 outputs; panels follow one another, each padded with zeros
+///   AMX bf16: for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
+///   else:     for every input a line of 32 outputs, f32
+/// ```
+#[derive(Debug)]
+pub struct PackedLinear {
+    tier: Tier,
+    inputs: usize,
+    outputs: usize,
+    pub(crate) weights: Weights,
+    /// Padded with zeros to whole panels.
+    pub(crate) bias: Aligned<f32>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Weights {
+    Tiles(Aligned<u16>),
+    Panels(Aligned<f32>),
+}
+
+impl PackedLinear {
+    /// Packs `weights` `(outputs, inputs)` and `bias` `(outputs)`, which may be empty.
+    ///
+    /// # Panics
+    /// If the bias is neither empty nor as long as there are outputs, or if `weights` are not `outputs · inputs`.
+    #[must_use]
+    pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
+        assert!(inputs > 0 && weights.len().is_multiple_of(inputs), "{} weights of {inputs}", weights.len());
+        let outputs = weights.len() / inputs;
+        assert!(bias.is_empty() || bias.len() == outputs, "bias of {} for {outputs} outputs", bias.len());
+        let mut padded = Aligned::zeros(outputs.next_multiple_of(BLOCK));
+        padded[..bias.len()].copy_from_slice(bias);
+        let weights = match tier.kind() {
+            Kind::AmxBf16 => Weights::Tiles(tiles(weights, inputs)),
+            Kind::Avx512 | Kind::Portable => Weights::Panels(panels(weights, inputs)),
+        };
+        Self { tier, inputs, outputs, weights, bias: padded }
+    }
+
+    /// Computes `input · Wᵀ + b` and hands it to `output`.
+    ///
+    /// # Panics
+    /// If `input` is not as wide as there are inputs, `output` has not the rows of `input` and the width of the
+    /// outputs, or one of them was made for another tier.
+    pub fn apply(&self, input: &Activations, output: Output<'_>, scratch: &mut Scratch) {
+        assert_eq!(input.width(), self.inputs, "width of the input");
+        assert!(
+            input.tier() == self.tier && scratch.tier() == self.tier,
+            "input and scratch are of the tier of the weights"
+        );
+        linear::apply(self, input, output.into_sink(input.rows(), self.outputs, self.tier), scratch);
+    }
+
+    /// How many numbers a row of the input has.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// How many numbers a row of the output has.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes of the packed weights and the bias.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let weights = match &self.weights {
+            Weights::Tiles(weights) => size_of_val::<[u16]>(weights),
+            Weights::Panels(weights) => size_of_val::<[f32]>(weights),
+        };
+        weights + size_of_val::<[f32]>(&self.bias)
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.tier
+    }
+}
+
+/// Numbers of bf16 in a tile.
+pub(crate) const TILE: usize = 512;
+
+fn tiles(weights: &[f32], inputs: usize) -> Aligned<u16> {
+    let outputs = weights.len() / inputs;
+    let steps = inputs.div_ceil(BLOCK);
+    let mut packed = Aligned::zeros(outputs.div_ceil(BLOCK) * steps * 2 * TILE);
+    for (output, row) in weights.chunks_exact(inputs).enumerate() {
+        let (panel, tile, column) = (output / BLOCK, output % BLOCK / 16, output % 16);
+        for (step, values) in row.chunks(BLOCK).enumerate() {
+            let tile = &mut packed[((panel * steps + step) * 2 + tile) * TILE..][..TILE];
+            for (input, value) in values.iter().enumerate() {
+                tile[input / 2 * BLOCK + column * 2 + input % 2] = to_bf16(*value);
+            }
+        }
+    }
+    packed
+}
+
+fn panels(weights: &[f32], inputs: usize) -> Aligned<f32> {
+    let outputs = weights.len() / inputs;
+    let mut packed = Aligned::zeros(outputs.div_ceil(BLOCK) * inputs * BLOCK);
+    for (output, row) in weights.chunks_exact(inputs).enumerate() {
+        let panel = &mut packed[output / BLOCK * inputs * BLOCK..][..inputs * BLOCK];
+        for (input, value) in row.iter().enumerate() {
+            panel[input * BLOCK + output % BLOCK] = *value;
+        }
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tile_holds_pairs_of_inputs_side_by_side() {
+        let weights: Vec<f32> = (0_u8..17 * 3).map(f32::from).collect();
+        let packed = tiles(&weights, 3);
+        assert_eq!(packed.len(), 2 * TILE);
+        // Output 1: inputs 0 and 1 in the first line, input 2 and a zero in the second.
+        assert_eq!(packed[2..4], [to_bf16(3.0), to_bf16(4.0)]);
+        assert_eq!(packed[BLOCK + 2..BLOCK + 4], [to_bf16(5.0), 0]);
+        // Output 16 begins the second tile.
+        assert_eq!(packed[TILE], to_bf16(48.0));
+    }
+
+    #[test]
+    fn panel_holds_the_outputs_of_an_input_side_by_side() {
+        let packed = panels(&[1.0, 2.0, 3.0, 4.0], 2);
+        assert_eq!(packed[..2], [1.0, 3.0]);
+        assert_eq!(packed[BLOCK..BLOCK + 2], [2.0, 4.0]);
+        assert_eq!(packed.len(), 2 * BLOCK);
+    }
+
+    #[test]
+    #[should_panic(expected = "bias of 1 for 2 outputs")]
+    fn bias_of_another_length_panics() {
+        let _ = PackedLinear::new(Tier::detect(), &[1.0, 2.0, 3.0, 4.0], 2, &[0.0]);
+    }
+}

@@ -1,0 +1,66 @@
+//! Memory that kernels use while they run.
+
+use crate::activations::BLOCK;
+use crate::aligned::Aligned;
+use crate::tier::{Kind, Tier};
+
+/// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
+#[derive(Debug)]
+pub struct Scratch {
+    tier: Tier,
+    tokens_max: usize,
+    head_width: usize,
+    /// Sums of a product before they are finished: two blocks of `(32, 32)`.
+    pub(crate) sums: Aligned<f32>,
+    /// Scores of 32 queries against all keys of a text.
+    pub(crate) scores: Aligned<f32>,
+    /// One over the sum of the weights of each of 32 queries.
+    pub(crate) factors: Aligned<f32>,
+    pub(crate) text: Text,
+}
+
+/// The keys and values of one text and head, packed as weights are, and the weights of 32 queries.
+#[derive(Debug)]
+pub(crate) enum Text {
+    Tiles { keys: Aligned<u16>, values: Aligned<u16>, weights: Aligned<u16> },
+    Panels { keys: Aligned<f32>, values: Aligned<f32> },
+}
+
+impl Scratch {
+    /// For texts of up to `tokens_max` tokens and heads of `head_width` columns.
+    #[must_use]
+    pub fn new(tier: Tier, tokens_max: usize, head_width: usize) -> Self {
+        let tokens = tokens_max.next_multiple_of(BLOCK);
+        let packed = tokens * head_width.next_multiple_of(BLOCK);
+        let text = match tier.kind() {
+            Kind::AmxBf16 => Text::Tiles {
+                keys: Aligned::zeros(packed),
+                values: Aligned::zeros(packed),
+                weights: Aligned::zeros(tokens * BLOCK),
+            },
+            Kind::Avx512 | Kind::Portable => {
+                Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) }
+            }
+        };
+        Self {
+            tier,
+            tokens_max: tokens,
+            head_width,
+            sums: Aligned::zeros(2 * BLOCK * BLOCK),
+            scores: Aligned::zeros(tokens * BLOCK),
+            factors: Aligned::zeros(BLOCK),
+            text,
+        }
+    }
+
+    pub(crate) fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// # Panics
+    /// If a text of `tokens` with heads of `head_width` needs more than was taken.
+    pub(crate) fn assert_room(&self, tokens: usize, head_width: usize) {
+        assert!(tokens <= self.tokens_max, "text of {tokens} tokens, scratch is for {}", self.tokens_max);
+        assert!(head_width <= self.head_width, "head of {head_width}, scratch is for {}", self.head_width);
+    }
+}

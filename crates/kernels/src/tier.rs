@@ -1,0 +1,142 @@
+//! Which instructions this CPU has.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+/// A set of instructions that this CPU was found to have.
+///
+/// A value of this type is the proof that the kernels of the tier can run: it comes from [`Tier::detect`],
+/// [`Tier::available`] or [`Tier::force`] and from nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier(Kind);
+
+/// The tiers, the fastest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Products of bf16 in tile registers, sums f32, the rest AVX-512.
+    AmxBf16,
+    /// f32 in 512-bit registers.
+    Avx512,
+    /// f32, plain Rust.
+    Portable,
+}
+
+/// A tier was asked for that there is not.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TierError {
+    /// No tier has this name.
+    #[error("instruction set `{name}` is unknown, known are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// This CPU, or its kernel, does not offer the tier.
+    #[error("instruction set `{name}` is not offered by this CPU and its kernel, which have {available}")]
+    Missing {
+        /// What was asked for.
+        name: String,
+        /// The names of what there is.
+        available: String,
+    },
+}
+
+const KINDS: [Kind; 3] = [Kind::AmxBf16, Kind::Avx512, Kind::Portable];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AmxBf16 => "amx-bf16",
+            Self::Avx512 => "avx512",
+            Self::Portable => "portable",
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        match self {
+            Self::AmxBf16 => x86::has_amx_bf16(),
+            Self::Avx512 => x86::has_avx512(),
+            Self::Portable => true,
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Self::Portable
+    }
+}
+
+impl Tier {
+    /// The fastest tier of this CPU. The kernel is asked once for the use of tile registers; a refusal means one tier less.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available().first().copied().unwrap_or(Self(Kind::Portable))
+    }
+
+    /// All tiers of this CPU, the fastest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        KINDS.into_iter().filter(|kind| kind.is_available()).map(Self).collect()
+    }
+
+    /// The tier called `name`: `amx-bf16`, `avx512` or `portable`.
+    ///
+    /// # Errors
+    /// If there is no such name, or this CPU or its kernel does not offer it; the error names what there is.
+    pub fn force(name: &str) -> Result<Self, TierError> {
+        let Some(kind) = KINDS.into_iter().find(|kind| kind.name() == name) else {
+            return Err(TierError::Unknown { name: name.to_owned(), known: Self::names().join(", ") });
+        };
+        if kind.is_available() {
+            return Ok(Self(kind));
+        }
+        let available: Vec<&str> = Self::available().into_iter().map(Self::name).collect();
+        Err(TierError::Missing { name: name.to_owned(), available: available.join(", ") })
+    }
+
+    /// The names of all tiers, had here or not, the fastest first.
+    #[must_use]
+    pub fn names() -> [&'static str; 3] {
+        KINDS.map(Kind::name)
+    }
+
+    /// What [`Tier::force`] takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portable_code_runs_anywhere_and_is_the_last_choice() {
+        let available = Tier::available();
+        assert_eq!(available.last().copied().map(Tier::name), Some("portable"));
+        assert_eq!(available[0], Tier::detect());
+    }
+
+    #[test]
+    fn forced_tier_is_given_or_the_error_says_what_there_is() {
+        for name in Tier::names() {
+            match Tier::force(name) {
+                Ok(tier) => assert_eq!(tier.name(), name),
+                Err(error) => assert!(error.to_string().contains("portable"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_tier_is_refused_with_the_names_of_all() {
+        let error = Tier::force("sse9").unwrap_err().to_string();
+        assert_eq!(error, "instruction set `sse9` is unknown, known are amx-bf16, avx512, portable");
+    }
+}

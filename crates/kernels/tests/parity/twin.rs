@@ -1,0 +1,74 @@
+//! Plain loops that say what a kernel means.
+
+use kernels::Tier;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+unsafe extern "C" {
+    /// The C library's.
+    safe fn erf(value: f64) -> f64;
+}
+
+/// `count` values in [-1, 1), the same for a seed.
+pub(crate) fn random(seed: u64, count: usize) -> Vec<f32> {
+    let mut random = StdRng::seed_from_u64(seed);
+    (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+}
+
+/// What a tier makes of inputs and weights before it multiplies them: AMX rounds them to bf16.
+pub(crate) fn rounded(tier: Tier, values: &[f32]) -> Vec<f32> {
+    let round = |value: &f32| {
+        let bits = value.to_bits();
+        f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+    };
+    if tier.name() == "amx-bf16" { values.iter().map(round).collect() } else { values.to_vec() }
+}
+
+/// Half a step of the type in which a tier hands values from kernel to kernel, relative.
+pub(crate) fn half_step(tier: Tier) -> f64 {
+    if tier.name() == "amx-bf16" { 1.0 / 256.0 } else { 1e-7 }
+}
+
+/// `x · Wᵀ + b`, and the sum of the sizes of what was added, on which the rounding of f32 depends.
+pub(crate) fn linear(input: &[f32], weights: &[f32], inputs: usize, bias: &[f32]) -> Vec<(f64, f64)> {
+    let mut found = Vec::new();
+    for row in input.chunks_exact(inputs) {
+        for (output, weights) in weights.chunks_exact(inputs).enumerate() {
+            let bias = f64::from(bias.get(output).copied().unwrap_or(0.0));
+            let products = row.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
+            found.push(products.fold((bias, bias.abs()), |(sum, size), p| (sum + p, size + p.abs())));
+        }
+    }
+    found
+}
+
+pub(crate) fn gelu(value: f64) -> f64 {
+    0.5 * value * (1.0 + erf(value / std::f64::consts::SQRT_2))
+}
+
+/// Attention of one text: `(tokens, 3 · heads · width)` to `(tokens, heads · width)`.
+pub(crate) fn attention(qkv: &[f32], heads: usize, width: usize) -> Vec<f64> {
+    let hidden = heads * width;
+    let tokens = qkv.len() / (3 * hidden);
+    let at = |token: usize, part: usize, head: usize, column: usize| {
+        f64::from(qkv[token * 3 * hidden + part * hidden + head * width + column])
+    };
+    let mut out = vec![0.0; tokens * hidden];
+    for head in 0..heads {
+        for query in 0..tokens {
+            let score = |key: usize| -> f64 {
+                (0..width).map(|c| at(query, 0, head, c) * at(key, 1, head, c)).sum::<f64>()
+                    / (width as f64).sqrt()
+            };
+            let scores: Vec<f64> = (0..tokens).map(score).collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            for column in 0..width {
+                let value: f64 = (0..tokens).map(|key| weights[key] * at(key, 2, head, column)).sum();
+                out[query * hidden + head * width + column] = value / sum;
+            }
+        }
+    }
+    out
+}
