@@ -15,7 +15,6 @@ pub(crate) fn from_bf16(value: u16) -> f32 {
     f32::from_bits(u32::from(value) << 16)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "sixteen bits are left after the shift")]
 fn high_half(bits: u32) -> u16 {
     (bits >> 16) as u16
 }

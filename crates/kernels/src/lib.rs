@@ -40,6 +40,7 @@ mod exp;
 mod gelu;
 
 mod scratch;
+mod peak;
 #[cfg(test)]
 mod testing;
 
@@ -48,5 +49,6 @@ pub use attention::{Heads, attention};
 pub use norm::LayerNorm;
 pub use output::Output;
 pub use packed::PackedLinear;
+pub use peak::peak;
 pub use scratch::Scratch;
 pub use tier::{Tier, TierError};

@@ -54,7 +54,7 @@ impl<'a> Output<'a> {
             }
             Self::Activations(to) => Self::Activations(shaped(to, rows, width, tier)),
             Self::Gelu(to) => Self::Gelu(shaped(to, rows, width, tier)),
-            checked => checked,
+            checked @ (Self::Rows(_) | Self::AddTo(_)) => checked,
         };
         Sink { output, width }
     }

@@ -149,6 +149,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "bias of 1 for 2 outputs")]
     fn bias_of_another_length_panics() {
-        let _ = PackedLinear::new(Tier::detect(), &[1.0, 2.0, 3.0, 4.0], 2, &[0.0]);
+        drop(PackedLinear::new(Tier::detect(), &[1.0, 2.0, 3.0, 4.0], 2, &[0.0]));
     }
 }

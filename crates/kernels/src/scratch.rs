@@ -10,7 +10,7 @@ pub struct Scratch {
     tier: Tier,
     tokens_max: usize,
     head_width: usize,
-    /// Sums of a product before they are finished: two blocks of `(32, 32)`.
+    /// Sums of a product before they are finished: a block of `(32, 32)`.
     pub(crate) sums: Aligned<f32>,
     /// Scores of 32 queries against all keys of a text.
     pub(crate) scores: Aligned<f32>,
@@ -46,7 +46,7 @@ impl Scratch {
             tier,
             tokens_max: tokens,
             head_width,
-            sums: Aligned::zeros(2 * BLOCK * BLOCK),
+            sums: Aligned::zeros(BLOCK * BLOCK),
             scores: Aligned::zeros(tokens * BLOCK),
             factors: Aligned::zeros(BLOCK),
             text,

@@ -51,7 +51,7 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scrat
         for (block, keys) in keys[..padded * heads.width].chunks_exact(2 * steps * TILE).enumerate() {
             // SAFETY: the slices of queries and keys are as long as the steps reach; scores have 32 rows of `padded`.
             unsafe {
-                multiply(queries, keys.as_ptr(), steps, rows, |_| ());
+                multiply(queries, keys.as_ptr(), steps, rows);
                 store(scores[block * BLOCK..].as_mut_ptr(), padded, rows);
             }
         }
@@ -64,7 +64,7 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scrat
         for (block, values) in values[..padded * heads.width].chunks_exact(2 * blocks * TILE).enumerate() {
             // SAFETY: weights have `blocks` blocks of 32 lines, and values as many pairs of tiles; sums have 32 rows of 32.
             unsafe {
-                multiply(weights, values.as_ptr(), blocks, rows, |_| ());
+                multiply(weights, values.as_ptr(), blocks, rows);
                 store(sums.as_mut_ptr(), BLOCK, rows);
             }
             let to = ((columns[0] / BLOCK + block) * out.1 + start + query) * BLOCK;

@@ -75,26 +75,18 @@ pub(crate) struct LeftTiles {
 }
 
 /// Multiplies `steps` steps and leaves the sums in tmm0 to tmm3, or in tmm0 and tmm1 where only sixteen rows are
-/// wanted. `between` is called once a step, with its number.
+/// wanted.
 ///
 /// # Safety
 /// [`Tiles`] are configured; `left` has 32 (or sixteen) rows at each step, `panel` two tiles.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(crate) unsafe fn multiply(
-    left: LeftTiles,
-    panel: *const u16,
-    steps: usize,
-    rows: usize,
-    mut between: impl FnMut(usize),
-) {
+pub(crate) unsafe fn multiply(left: LeftTiles, panel: *const u16, steps: usize, rows: usize) {
     // SAFETY: tiles are configured.
     unsafe { zero() };
     for step in 0..steps {
-        let (left, panel) = (left.start.wrapping_add(step * left.step), panel.wrapping_add(step * 2 * TILE));
+        let left = left.start.wrapping_add(step * left.step);
         // SAFETY: the caller says what lies there.
-        unsafe { if rows > 16 { step_32(left, panel) } else { step_16(left, panel) } };
-        between(step);
+        unsafe { Operands { left, panel: panel.wrapping_add(step * 2 * TILE) }.step(rows) };
     }
 }
 
@@ -135,45 +127,121 @@ unsafe fn zero() {
     }
 }
 
-/// # Safety
-/// [`Tiles`] are configured; two tiles lie at `left` and two at `panel`.
-#[inline]
-unsafe fn step_32(left: *const u16, panel: *const u16) {
-    // SAFETY: as the caller says.
-    unsafe {
-        asm!(
-            "tileloadd tmm6, [{panel} + {line}]",
-            "tileloadd tmm4, [{left} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {line} + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{left} + {line} + 1024]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            left = in(reg) left, panel = in(reg) panel, line = in(reg) 64_usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack, readonly, preserves_flags),
-        );
-    }
+/// One step of 32 inputs: two tiles of rows (or one), two tiles of weights.
+#[derive(Debug, Clone, Copy)]
+struct Operands {
+    left: *const u16,
+    panel: *const u16,
 }
 
-/// # Safety
-/// [`Tiles`] are configured; a tile lies at `left` and two at `panel`.
-#[inline]
-unsafe fn step_16(left: *const u16, panel: *const u16) {
-    // SAFETY: as the caller says.
-    unsafe {
-        asm!(
-            "tileloadd tmm6, [{panel} + {line}]",
-            "tileloadd tmm4, [{left} + {line}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{panel} + {line} + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            left = in(reg) left, panel = in(reg) panel, line = in(reg) 64_usize,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-            options(nostack, readonly, preserves_flags),
-        );
+impl Operands {
+    /// The first step of all: sums begin at zero.
+    ///
+    /// # Safety
+    /// As of [`Operands::step`].
+    #[inline]
+    unsafe fn begin(self, rows: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            zero();
+            self.step(rows);
+        }
+    }
+
+    /// The first step of a block, while the sums of the block before go to `to` `(32, 32)`.
+    ///
+    /// # Safety
+    /// As of [`Operands::step`]; `to` has room.
+    #[inline]
+    unsafe fn change(self, rows_before: usize, rows: usize, to: *mut f32) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if rows_before > 16 && rows > 16 {
+                self.change_32(to);
+            } else {
+                store(to, BLOCK, rows_before);
+                self.begin(rows);
+            }
+        }
+    }
+
+    /// Adds the products to tmm0 to tmm3, or to tmm0 and tmm1 where only sixteen rows are wanted.
+    ///
+    /// # Safety
+    /// [`Tiles`] are configured; two tiles (or one) lie at `left` and two at `panel`.
+    #[inline]
+    unsafe fn step(self, rows: usize) {
+        // SAFETY: as the caller says.
+        unsafe { if rows > 16 { self.step_32() } else { self.step_16() } };
+    }
+
+    #[inline]
+    unsafe fn step_32(self) {
+        // SAFETY: as the caller of `step` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{left} + {line} + 1024]",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) 64_usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// Each tile of sums is stored, zeroed and added to in turn, so that the multiplier waits for no store.
+    #[inline]
+    unsafe fn change_32(self, to: *mut f32) {
+        // SAFETY: as the caller of `change` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tilestored [{to} + {row}], tmm0",
+                "tilezero tmm0",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tilestored [{to} + {row} + 64], tmm1",
+                "tilezero tmm1",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{left} + {line} + 1024]",
+                "tilestored [{to} + {row} + 2048], tmm2",
+                "tilezero tmm2",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tilestored [{to} + {row} + 2112], tmm3",
+                "tilezero tmm3",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, to = in(reg) to,
+                line = in(reg) 64_usize, row = in(reg) 4 * BLOCK,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline]
+    unsafe fn step_16(self) {
+        // SAFETY: as the caller of `step` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) 64_usize,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
     }
 }
 
@@ -196,38 +264,55 @@ pub(super) struct Product<'a> {
 pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut [f32]) {
     let Product { left, stride, rows, weights, steps, bias } = product;
     assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());
-    let (mut current, mut before) = sums[..2 * SUMS].split_at_mut(SUMS);
-    let mut pending: Option<Place> = None;
+    let sums = &mut sums[..SUMS];
+    let mut before: Option<Place> = None;
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
     for (panel, weights) in weights.chunks_exact(steps * 2 * TILE).enumerate() {
         for row in (0..rows).step_by(BLOCK) {
             let place = Place { row, rows: BLOCK.min(rows - row), panel };
-            let left = LeftTiles { start: left[row * BLOCK..].as_ptr(), step: stride * BLOCK };
-            // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and `steps` pairs of tiles in
-            // the chunk of weights; sums have room for 32 rows of 32.
-            unsafe {
-                multiply(left, weights.as_ptr(), steps, place.rows, |step| {
-                    if let Some(place) = pending {
-                        finish_blocks(sink, place, before, bias, share(step, steps, place.rows));
+            let start = left[row * BLOCK..].as_ptr();
+            for step in 0..steps {
+                let operands = Operands {
+                    left: start.wrapping_add(step * stride * BLOCK),
+                    panel: weights[step * 2 * TILE..].as_ptr(),
+                };
+                // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
+                // step in the chunk of weights; sums have room for 32 rows of 32.
+                unsafe {
+                    match before {
+                        _ if step > 0 => operands.step(place.rows),
+                        None => operands.begin(place.rows),
+                        Some(before) => operands.change(before.rows, place.rows, sums.as_mut_ptr()),
                     }
-                });
-                store(current.as_mut_ptr(), BLOCK, place.rows);
+                }
+                if let Some(place) = before {
+                    let range = share(step, steps, place.rows);
+                    if !range.is_empty() {
+                        finish_blocks(sink, place, sums, bias, range);
+                    }
+                }
             }
-            pending = Some(place);
-            (current, before) = (before, current);
+            before = Some(place);
         }
     }
-    if let Some(place) = pending {
-        finish_blocks(sink, place, before, bias, 0..place.rows);
+    if let Some(place) = before {
+        // SAFETY: as above.
+        unsafe { store(sums.as_mut_ptr(), BLOCK, place.rows) };
+        finish_blocks(sink, place, sums, bias, 0..place.rows);
     }
 }
 
-/// The rows of the block before that are finished after `step`; all are after the last.
+/// The rows of the block before that are finished after `step`: none after the first, in which their sums are being
+/// stored, unless it is the only one; all after the last.
 fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
-    let count = BLOCK.div_ceil(steps);
-    (step * count).min(rows)..((step + 1) * count).min(rows)
+    let count = rows.div_ceil((steps - 1).max(1)).max(ROWS_AT_ONCE);
+    let part = step.saturating_sub(1);
+    if step == 0 && steps > 1 { 0..0 } else { (part * count).min(rows)..((part + 1) * count).min(rows) }
 }
+
+/// Fewer rows are not worth a call.
+const ROWS_AT_ONCE: usize = 4;
 
 #[cfg(test)]
 mod tests {

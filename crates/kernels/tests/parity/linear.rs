@@ -123,13 +123,13 @@ proptest! {
 
     #[test]
     fn broken_number_breaks_its_row_and_no_other(
-        shape in shapes(), seed in 0_u64..1 << 32, broken in prop_oneof![Just(f32::NAN), Just(f32::INFINITY)]
+        shape in shapes(), row in 0_usize..80, broken in prop_oneof![Just(f32::NAN), Just(f32::INFINITY)]
     ) {
         for tier in tiers("broken_number_breaks_its_row_and_no_other") {
-            let mut case = Case::new(tier, shape, seed);
+            let mut case = Case::new(tier, shape, 1);
             let (rows, inputs, outputs) = shape;
-            let mut values = twin::random(seed, rows * inputs);
-            let row = seed as usize % rows;
+            let mut values = twin::random(1, rows * inputs);
+            let row = row % rows;
             values[row * inputs] = broken;
             case.input.fill(&values, inputs);
             let mut found = vec![0.0; rows * outputs];

@@ -18,8 +18,12 @@ pub(crate) fn tiers(test: &str) -> Vec<Tier> {
 fn skip(test: &str, reason: &str) {
     let skipped = format!("kernels::parity::{test}: {reason}\n");
     if let Ok(log) = std::env::var("SUTRA_SKIP_LOG") {
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        log.write_all(skipped.as_bytes()).unwrap();
+        let mut log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("the skip log can be opened");
+        log.write_all(skipped.as_bytes()).expect("the skip can be said");
     }
-    std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    std::io::stderr().write_all(skipped.as_bytes()).expect("the skip can be said");
 }
