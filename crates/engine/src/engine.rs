@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::batch::RaggedBatch;
 use crate::config::BertConfig;
+use crate::encoder::{Compute, Encoder};
 use crate::error::{EmbedError, LoadError};
-use crate::model::BertEncoder;
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
 use crate::weights::Weights;
@@ -23,13 +23,15 @@ pub struct EngineConfig {
     pub pooling: Pooling,
     /// Most tokens of one text. Where the model has fewer positions, those are the limit.
     pub tokens_max: usize,
+    /// What it is computed with.
+    pub compute: Compute,
     /// Threads that compute. They sleep while there is no batch.
     pub threads: NonZeroUsize,
 }
 
 /// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
 pub struct Engine {
-    encoder: BertEncoder,
+    encoder: Encoder,
     pooling: Pooling,
     tokens_max: usize,
     vocabulary: usize,
@@ -47,7 +49,7 @@ impl Engine {
         let bert = BertConfig::read(&model_dir.join("config.json"))?;
         let weights = Weights::open(&model_dir.join("model.safetensors"))?;
         Ok(Self {
-            encoder: BertEncoder::load(&bert, &weights)?,
+            encoder: Encoder::load(&bert, &weights, config.compute)?,
             pooling: config.pooling,
             tokens_max: config.tokens_max.min(bert.positions),
             vocabulary: bert.vocabulary,
@@ -58,6 +60,11 @@ impl Engine {
     /// Values per vector.
     pub fn width(&self) -> usize {
         self.encoder.width()
+    }
+
+    /// The name of what it computes with: a tier of the kernels, or `candle`.
+    pub fn computes_with(&self) -> &'static str {
+        self.encoder.name()
     }
 
     /// Most tokens of one text: the lower of the configured limit and the model's positions.
@@ -90,9 +97,8 @@ impl Engine {
 
     /// One part through the whole encoder, on one thread: `(texts, width)`.
     fn pass(&self, part: &RaggedBatch) -> Result<Vec<f32>, EmbedError> {
-        let hidden = self.encoder.forward(part)?;
         let mut vectors = Vec::with_capacity(part.texts() * self.width());
-        crate::model::read(&hidden, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
+        self.encoder.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
         Ok(vectors)
     }
 
@@ -112,6 +118,7 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
+            .field("computes_with", &self.computes_with())
             .field("width", &self.width())
             .field("pooling", &self.pooling)
             .field("tokens_max", &self.tokens_max)

@@ -32,6 +32,15 @@ pub enum LoadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// This CPU lacks what was asked for.
+    #[error(transparent)]
+    Tier(#[from] kernels::TierError),
+    /// The kernels do not compute heads of this width.
+    #[error("heads of {found} values are not computed in bfloat16, only multiples of 32")]
+    HeadWidth {
+        /// Values of one head.
+        found: usize,
+    },
     /// config.json is not JSON, or a field is missing or of the wrong type.
     #[error("model file {file} is not a usable configuration")]
     Config {

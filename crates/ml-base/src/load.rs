@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use engine::{Engine, EngineConfig, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, RaggedBatch, TokenIds};
 use service::lifecycle::{Lifecycle, State};
 use tokio::{sync::oneshot, time::Instant};
 use vector::Normalization;
@@ -107,6 +107,7 @@ fn load_engine(files: &ModelFiles, limits: &Limits) -> Result<Engine, engine::Lo
     let config = EngineConfig {
         pooling: files.pooling,
         tokens_max: tokens_max(files, limits),
+        compute: Compute::Float32,
         threads: limits.worker_threads,
     };
     Engine::load(&files.directory, &config)

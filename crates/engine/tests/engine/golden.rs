@@ -3,13 +3,18 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use engine::{Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, LoadError, Pooling, RaggedBatch, TokenIds};
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::model_dir::model_dir;
+use crate::model_dir::{model_dir, skip};
 
-/// Largest |Δ| of a component of a unit-norm vector.
+/// Largest |Δ| of a component of a unit-norm vector, in float32.
 const TOLERANCE: f32 = 1e-5;
+/// Least cosine of a vector computed in bfloat16 to that of sentence-transformers in float32.
+const COSINE_MIN: f32 = 0.9995;
+/// Largest |Δ| between a text alone and in a batch: only the order of additions within a product may differ.
+const BATCH_TOLERANCE: f32 = 1e-6;
+const FLOAT32: [Compute; 2] = [Compute::Float32, Compute::Candle];
 /// `max_seq_length` of the model's sentence_bert_config.json.
 const TOKENS_MAX: usize = 256;
 
@@ -20,14 +25,22 @@ struct Golden {
 }
 
 impl Golden {
-    fn load(test: &str) -> Option<Self> {
+    /// `None` where the model is not on this machine, or the CPU does not compute this way.
+    fn load(test: &str, compute: Compute) -> Option<Self> {
         let dir = model_dir(test)?;
         let config = EngineConfig {
             pooling: Pooling::Mean,
             tokens_max: TOKENS_MAX,
+            compute,
             threads: NonZeroUsize::new(2).unwrap(),
         };
-        let engine = Engine::load(&dir, &config).unwrap();
+        let engine = match Engine::load(&dir, &config) {
+            Err(LoadError::Tier(missing)) => {
+                skip(test, &missing.to_string());
+                return None;
+            }
+            loaded => loaded.unwrap(),
+        };
         let vectors = read_vectors(engine.width());
         Some(Self { engine, texts: tokenize(&dir), vectors })
     }
@@ -82,48 +95,75 @@ fn largest_delta(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |max, delta| if delta <= max { max } else { delta })
 }
 
-#[test]
-fn goldens_cover_short_long_and_truncated_texts() {
-    let Some(golden) = Golden::load("goldens_cover_short_long_and_truncated_texts") else { return };
-    assert_eq!(golden.texts.len(), golden.vectors.len());
-    assert!(golden.texts.len() >= 72);
-    assert!(golden.texts.iter().any(|text| text.len() == 2), "an empty text");
-    assert!(
-        golden.texts.iter().filter(|text| text.len() == TOKENS_MAX).count() >= 5,
-        "texts cut at the limit"
-    );
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-#[test]
-fn goldens_match_alone() {
-    let Some(golden) = Golden::load("goldens_match_alone") else { return };
-    for index in 0..golden.texts.len() {
-        golden.assert_matches(&[index]);
+/// Runs `check` with float32 as each code computes it.
+fn in_float32(test: &str, check: impl Fn(&Golden)) {
+    for golden in FLOAT32.into_iter().filter_map(|compute| Golden::load(test, compute)) {
+        check(&golden);
     }
 }
 
 #[test]
+fn goldens_cover_short_long_and_truncated_texts() {
+    in_float32("goldens_cover_short_long_and_truncated_texts", |golden| {
+        assert_eq!(golden.texts.len(), golden.vectors.len());
+        assert!(golden.texts.len() >= 72);
+        assert!(golden.texts.iter().any(|text| text.len() == 2), "an empty text");
+        assert!(
+            golden.texts.iter().filter(|text| text.len() == TOKENS_MAX).count() >= 5,
+            "texts cut at the limit"
+        );
+    });
+}
+
+#[test]
+fn goldens_match_alone() {
+    in_float32("goldens_match_alone", |golden| {
+        for index in 0..golden.texts.len() {
+            golden.assert_matches(&[index]);
+        }
+    });
+}
+
+#[test]
 fn goldens_match_in_one_batch() {
-    let Some(golden) = Golden::load("goldens_match_in_one_batch") else { return };
-    golden.assert_matches(&(0..golden.texts.len()).collect::<Vec<_>>());
+    in_float32("goldens_match_in_one_batch", |golden| {
+        golden.assert_matches(&(0..golden.texts.len()).collect::<Vec<_>>());
+    });
 }
 
 #[test]
 fn goldens_match_in_another_order() {
-    let Some(golden) = Golden::load("goldens_match_in_another_order") else { return };
-    let texts = golden.texts.len();
-    // 7 and the number of texts have no common divisor, so that each comes up once.
-    assert!(!texts.is_multiple_of(7));
-    golden.assert_matches(&(0..texts).map(|index| index * 7 % texts).collect::<Vec<_>>());
+    in_float32("goldens_match_in_another_order", |golden| {
+        let texts = golden.texts.len();
+        // 7 and the number of texts have no common divisor, so that each comes up once.
+        assert!(!texts.is_multiple_of(7));
+        golden.assert_matches(&(0..texts).map(|index| index * 7 % texts).collect::<Vec<_>>());
+    });
 }
 
-/// Tighter than the golden tolerance: only the order of additions within a matrix product may differ.
+#[test]
+fn goldens_in_bfloat16_point_the_same_way() {
+    let test = "goldens_in_bfloat16_point_the_same_way";
+    let Some(golden) = Golden::load(test, Compute::Bfloat16) else { return };
+    for (index, vector) in golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>()).iter().enumerate() {
+        let cosine = cosine(vector, &golden.vectors[index]);
+        assert!(cosine >= COSINE_MIN, "text {index} has cosine {cosine}");
+    }
+}
+
 #[test]
 fn a_vector_does_not_depend_on_its_batch() {
-    let Some(golden) = Golden::load("a_vector_does_not_depend_on_its_batch") else { return };
-    let together = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
-    for (index, vector) in together.iter().enumerate() {
-        let delta = largest_delta(vector, &golden.embed(&[index])[0]);
-        assert!(delta <= 1e-6, "text {index} is {delta:e} off");
+    let test = "a_vector_does_not_depend_on_its_batch";
+    let computes = [Compute::Float32, Compute::Candle, Compute::Bfloat16];
+    for golden in computes.into_iter().filter_map(|compute| Golden::load(test, compute)) {
+        let together = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
+        for (index, vector) in together.iter().enumerate() {
+            let delta = largest_delta(vector, &golden.embed(&[index])[0]);
+            assert!(delta <= BATCH_TOLERANCE, "text {index} is {delta:e} off");
+        }
     }
 }

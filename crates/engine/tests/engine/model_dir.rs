@@ -15,14 +15,20 @@ pub(crate) fn model_dir(name: &str) -> Option<PathBuf> {
     if dir.join("model.safetensors").exists() {
         return Some(dir);
     }
-    let skipped = format!("engine::{name}: model not found at {}; run cargo xtask test\n", dir.display());
-    assert!(variable("SUTRA_REQUIRE_MODEL").is_none(), "{skipped}");
+    let reason = format!("model not found at {}; run cargo xtask test", dir.display());
+    assert!(variable("SUTRA_REQUIRE_MODEL").is_none(), "{name}: {reason}");
+    skip(name, &reason);
+    None
+}
+
+/// Says that the test `name` does not run, or only in part, on stderr and as a line of the file `SUTRA_SKIP_LOG`.
+pub(crate) fn skip(name: &str, reason: &str) {
+    let skipped = format!("engine::{name}: {reason}\n");
     if let Some(log) = variable("SUTRA_SKIP_LOG") {
         let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         log.write_all(skipped.as_bytes()).unwrap();
     }
     std::io::stderr().write_all(skipped.as_bytes()).unwrap();
-    None
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]

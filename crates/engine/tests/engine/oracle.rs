@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use engine::{Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -39,7 +39,11 @@ fn oracle(bert: &RandomBert, text: &TokenIds, pooling: Pooling) -> Vec<f32> {
 
 fn engine(bert: &RandomBert, pooling: Pooling, threads: usize) -> Engine {
     let threads = NonZeroUsize::new(threads).unwrap();
-    Engine::load(bert.write().path(), &EngineConfig { pooling, tokens_max: POSITIONS, threads }).unwrap()
+    Engine::load(
+        bert.write().path(),
+        &EngineConfig { pooling, tokens_max: POSITIONS, compute: Compute::Float32, threads },
+    )
+    .unwrap()
 }
 
 fn assert_close(found: &[f32], wanted: &[f32]) {
@@ -88,7 +92,12 @@ fn weights_stored_in_half_precision_are_computed_in_f32() {
     for tensor in bert.tensors.values_mut() {
         *tensor = tensor.to_dtype(DType::F32).unwrap();
     }
-    let config = EngineConfig { pooling: Pooling::Mean, tokens_max: POSITIONS, threads: NonZeroUsize::MIN };
+    let config = EngineConfig {
+        pooling: Pooling::Mean,
+        tokens_max: POSITIONS,
+        compute: Compute::Float32,
+        threads: NonZeroUsize::MIN,
+    };
     let text = &random_texts(8)[0];
     let vectors =
         Engine::load(dir.path(), &config).unwrap().embed(&RaggedBatch::new([text]).unwrap()).unwrap();

@@ -6,14 +6,23 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use engine::{
-    EmbedError, Engine, EngineConfig, LoadError, Pooling, RaggedBatch, TokenIds, supported_architectures,
+    Compute, EmbedError, Engine, EngineConfig, LoadError, Pooling, RaggedBatch, TokenIds,
+    supported_architectures,
 };
 use serde_json::{Value, json};
 
 use crate::random_bert::{CURRENT, HIDDEN, IDS, INTERMEDIATE, POSITIONS, RandomBert, VOCABULARY};
 
 fn load(dir: &Path, tokens_max: usize) -> Result<Engine, LoadError> {
-    Engine::load(dir, &EngineConfig { pooling: Pooling::Mean, tokens_max, threads: NonZeroUsize::MIN })
+    Engine::load(
+        dir,
+        &EngineConfig {
+            pooling: Pooling::Mean,
+            tokens_max,
+            compute: Compute::Float32,
+            threads: NonZeroUsize::MIN,
+        },
+    )
 }
 
 /// Why the model is refused.
