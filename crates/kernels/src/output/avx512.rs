@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Output, Place, Sink};
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::convert::avx512::store_bf16;
-use crate::gelu::avx512::gelu;
+use crate::gelu::avx512::{gelu, gelu_for_bf16};
 
 /// 32 columns.
 type Pair = [__m512; 2];
@@ -42,7 +42,9 @@ pub(crate) fn finish_rows(
             Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
             Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
             Output::Activations(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, values),
-            Output::Gelu(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, gelu_pair(values)),
+            Output::Gelu(to) => {
+                store(&mut rows_of(to)[start(row)..][..columns], masks, [gelu(values[0]), gelu(values[1])])
+            }
         }
     }
 }
@@ -66,7 +68,10 @@ pub(crate) fn finish_blocks(
             Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
             Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
             Output::Activations(to) => store_bf16(line(to, place, row), masks, values),
-            Output::Gelu(to) => store_bf16(line(to, place, row), masks, gelu_pair(values)),
+            Output::Gelu(to) => {
+                let values = [gelu_for_bf16(values[0]), gelu_for_bf16(values[1])];
+                store_bf16(line(to, place, row), masks, values);
+            }
         }
     }
 }
@@ -83,12 +88,6 @@ fn load(from: &[f32]) -> Pair {
 #[target_feature(enable = "avx512f")]
 fn add(values: Pair, others: Pair) -> Pair {
     [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn gelu_pair(values: Pair) -> Pair {
-    [gelu(values[0]), gelu(values[1])]
 }
 
 /// `to` is as long as `masks` have bits.
