@@ -13,7 +13,11 @@ mod panels;
 mod softmax;
 
 use crate::activations::{Activations, BLOCK, Layout};
+#[cfg(target_arch = "x86_64")]
+use crate::linear::amx::Tiles;
 use crate::scratch::Scratch;
+#[cfg(target_arch = "x86_64")]
+use crate::tier::Kind;
 
 /// The heads of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,9 @@ pub fn attention(
     assert_eq!(lengths.iter().sum::<usize>(), qkv.rows(), "tokens of all texts");
     assert!(qkv.tier() == out.tier() && qkv.tier() == scratch.tier(), "one tier for all");
     out.reshape(qkv.rows(), hidden);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the tier proves that there are tiles.
+    let _tiles = (qkv.tier().kind() == Kind::AmxBf16).then(|| unsafe { Tiles::configure() });
     let mut start = 0;
     for &tokens in lengths.iter().filter(|tokens| **tokens > 0) {
         scratch.assert_room(tokens, heads.width);
@@ -82,7 +89,8 @@ fn attend(qkv: &Activations, part: Part, out: &mut Activations, scratch: &mut Sc
         #[cfg(target_arch = "x86_64")]
         (Layout::Blocks { values, stride }, Layout::Blocks { values: out, stride: out_stride }) => {
             let (qkv, out) = (amx::Lines(values, *stride), amx::LinesMut(out, *out_stride));
-            // SAFETY: blocks are the layout of the tier with AMX bf16 only, and a tier proves that the CPU has it.
+            // SAFETY: blocks are the layout of the tier with AMX bf16 only, and a tier proves that the CPU has it; the tiles
+            // were configured above.
             unsafe { amx::attend(qkv, part, out, scratch) }
         }
         (Layout::Rows(values), Layout::Rows(out)) => panels::attend(values, part, out, scratch),

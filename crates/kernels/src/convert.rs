@@ -32,9 +32,8 @@ pub(crate) mod avx512 {
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(crate) fn store_bf16(to: &mut [u16], masks: Masks, values: [__m512; 2]) {
         let to = &mut to[..BLOCK];
-        let low = _mm512_maskz_mov_ps(masks.0[0], values[0]);
-        let high = _mm512_maskz_mov_ps(masks.0[1], values[1]);
-        let line = _mm512_cvtne2ps_pbh(high, low);
+        let mask = __mmask32::from(masks.0[0]) | __mmask32::from(masks.0[1]) << 16;
+        let line = _mm512_maskz_cvtne2ps_pbh(mask, values[1], values[0]);
         // SAFETY: the slice has 32 places, and both types are 512 bits of which any pattern is a value.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(line)) }
     }

@@ -26,6 +26,23 @@ const COEFFICIENTS: [f32; 14] = [
     -0.000_388_241_37,
 ];
 
+/// What is rounded to bf16 afterwards, whose half step is 1/512 of a value, gets a shorter polynomial up to a nearer
+/// limit: while tiles multiply, only one vector unit is free, and the GELU is what it does most. Within 4e-5.
+#[cfg(target_arch = "x86_64")]
+const SHORT_LIMIT: f32 = 4.4;
+#[cfg(target_arch = "x86_64")]
+const SHORT_COEFFICIENTS: [f32; 9] = [
+    0.160_404_41,
+    -0.078_612_305,
+    0.055_250_54,
+    -0.040_089_15,
+    0.026_802_404,
+    -0.015_976_768,
+    0.010_988_024,
+    -0.007_883_881,
+    0.002_754_367,
+];
+
 /// The GELU of one value.
 pub(crate) fn gelu(value: f32) -> f32 {
     // Not `f32::min`, which would lose a NaN.
@@ -41,17 +58,31 @@ pub(crate) fn gelu(value: f32) -> f32 {
 pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{COEFFICIENTS, LIMIT};
+    use super::{COEFFICIENTS, LIMIT, SHORT_COEFFICIENTS, SHORT_LIMIT};
 
+    /// As exact as f32 allows.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(crate) fn gelu(values: __m512) -> __m512 {
+        with(values, LIMIT, &COEFFICIENTS)
+    }
+
+    /// For a result that is rounded to bf16.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn gelu_for_bf16(values: __m512) -> __m512 {
+        with(values, SHORT_LIMIT, &SHORT_COEFFICIENTS)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn with<const N: usize>(values: __m512, limit: f32, coefficients: &[f32; N]) -> __m512 {
         let size = _mm512_abs_ps(values);
-        let limited = _mm512_min_ps(size, _mm512_set1_ps(LIMIT));
+        let limited = _mm512_min_ps(size, _mm512_set1_ps(limit));
         let square = _mm512_mul_ps(limited, limited);
-        let s = _mm512_fmadd_ps(square, _mm512_set1_ps(2.0 / (LIMIT * LIMIT)), _mm512_set1_ps(-1.0));
-        let mut sum = _mm512_set1_ps(COEFFICIENTS[13]);
-        for coefficient in COEFFICIENTS.iter().rev().skip(1) {
+        let s = _mm512_fmadd_ps(square, _mm512_set1_ps(2.0 / (limit * limit)), _mm512_set1_ps(-1.0));
+        let mut sum = _mm512_set1_ps(coefficients[N - 1]);
+        for coefficient in coefficients.iter().rev().skip(1) {
             sum = _mm512_fmadd_ps(sum, s, _mm512_set1_ps(*coefficient));
         }
         let half = _mm512_min_ps(_mm512_mul_ps(limited, sum), _mm512_set1_ps(0.5));
@@ -77,28 +108,30 @@ mod tests {
         0.5 * value * (1.0 + erf(value / std::f64::consts::SQRT_2))
     }
 
-    /// Every way there is here, each with its name.
-    fn all(value: f32, test: &str) -> Vec<(&'static str, f32)> {
-        let mut found = vec![("portable", gelu(value))];
+    /// Every way there is here, each with its tolerance.
+    fn all(value: f32, test: &str) -> Vec<(f64, f32)> {
+        let mut found = vec![(1e-6, gelu(value))];
         #[cfg(target_arch = "x86_64")]
         if testing::has_avx512(test) {
             use std::arch::x86_64::*;
             #[target_feature(enable = "avx512f")]
-            fn first(value: f32) -> f32 {
-                _mm512_cvtss_f32(avx512::gelu(_mm512_set1_ps(value)))
+            fn both(value: f32) -> [f32; 2] {
+                let value = _mm512_set1_ps(value);
+                [avx512::gelu(value), avx512::gelu_for_bf16(value)].map(|result| _mm512_cvtss_f32(result))
             }
             // SAFETY: the CPU has AVX-512, as was just asked.
-            found.push(("avx512", unsafe { first(value) }));
+            let [exact, short] = unsafe { both(value) };
+            found.extend([(1e-6, exact), (4e-5, short)]);
         }
         found
     }
 
     proptest! {
         #[test]
-        fn gelu_is_within_a_millionth(value in prop_oneof![-8.0_f32..8.0, -1000.0_f32..1000.0]) {
-            for (way, found) in all(value, "gelu_is_within_a_millionth") {
+        fn gelu_is_within_its_tolerance(value in prop_oneof![-8.0_f32..8.0, -1000.0_f32..1000.0]) {
+            for (tolerance, found) in all(value, "gelu_is_within_its_tolerance") {
                 let difference = (f64::from(found) - truth(value)).abs();
-                prop_assert!(difference <= 1e-6 * f64::from(value.abs().max(1.0)), "{way}: {difference:e}");
+                prop_assert!(difference <= tolerance * f64::from(value.abs().max(1.0)), "{difference:e}");
             }
         }
     }
@@ -106,19 +139,19 @@ mod tests {
     #[test]
     fn gelu_ends_in_zero_and_in_the_value_itself() {
         for (value, expected) in [(-6.0, 0.0), (-1e30, 0.0), (6.0, 6.0), (1e30, 1e30), (0.0, 0.0)] {
-            for (way, found) in all(value, "gelu_ends_in_zero_and_in_the_value_itself") {
-                assert_eq!(found, expected, "{way} of {value}");
+            for (tolerance, found) in all(value, "gelu_ends_in_zero_and_in_the_value_itself") {
+                assert_eq!(found, expected, "{tolerance:e}, {value}");
             }
         }
     }
 
     #[test]
     fn gelu_of_nan_is_nan_and_of_infinity_infinite() {
-        for (way, found) in all(f32::NAN, "gelu_of_nan_is_nan_and_of_infinity_infinite") {
-            assert!(found.is_nan(), "{way}");
+        for (tolerance, found) in all(f32::NAN, "gelu_of_nan_is_nan_and_of_infinity_infinite") {
+            assert!(found.is_nan(), "{tolerance:e}");
         }
-        for (way, found) in all(f32::INFINITY, "gelu_of_nan_is_nan_and_of_infinity_infinite") {
-            assert_eq!(found, f32::INFINITY, "{way}");
+        for (tolerance, found) in all(f32::INFINITY, "gelu_of_nan_is_nan_and_of_infinity_infinite") {
+            assert_eq!(found, f32::INFINITY, "{tolerance:e}");
         }
     }
 }

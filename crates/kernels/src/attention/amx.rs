@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::{Part, softmax};
 use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
-use crate::linear::amx::{LeftTiles, Tiles, multiply, store};
+use crate::linear::amx::{LeftTiles, multiply, store};
 use crate::output::avx512::Masks;
 use crate::packed::TILE;
 use crate::scratch::{Scratch, Text};
@@ -28,7 +28,7 @@ impl<'a> Lines<'a> {
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 ///
 /// # Safety
-/// The CPU has AMX bf16 and the kernel permits it.
+/// The CPU has AMX bf16, and [`Tiles`](crate::linear::amx::Tiles) are configured.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scratch: &mut Scratch) {
     let Part { start, tokens, columns, heads } = part;
@@ -42,8 +42,6 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scrat
     pack_keys(qkv, part, &mut keys[..padded * heads.width]);
     pack_values(qkv, part, &mut values[..padded * heads.width]);
     assert!(padded * BLOCK <= scores.len() && padded * BLOCK <= weights.len());
-    // SAFETY: the caller says that there are tiles.
-    let _tiles = unsafe { Tiles::configure() };
     for query in (0..tokens).step_by(BLOCK) {
         let rows = BLOCK.min(tokens - query);
         let queries = &qkv.from(columns[0], start + query)[..(steps - 1) * qkv.1 * BLOCK + BLOCK * BLOCK];

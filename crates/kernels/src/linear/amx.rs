@@ -265,6 +265,8 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
     let Product { left, stride, rows, weights, steps, bias } = product;
     assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());
     let sums = &mut sums[..SUMS];
+    // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
+    let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
     let mut before: Option<Place> = None;
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
@@ -286,6 +288,10 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
                         Some(before) => operands.change(before.rows, place.rows, sums.as_mut_ptr()),
                     }
                 }
+                let ahead = weights
+                    .as_ptr()
+                    .wrapping_add(weights.len() + (row / BLOCK * steps + step) * share_ahead * BLOCK);
+                prefetch(ahead, share_ahead);
                 if let Some(place) = before {
                     let range = share(step, steps, place.rows);
                     if !range.is_empty() {
@@ -300,6 +306,17 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
         // SAFETY: as above.
         unsafe { store(sums.as_mut_ptr(), BLOCK, place.rows) };
         finish_blocks(sink, place, sums, bias, 0..place.rows);
+    }
+}
+
+/// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next, and a tile
+/// that is waited for stops everything.
+#[inline]
+fn prefetch(from: *const u16, count: usize) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    for line in 0..count {
+        // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line * BLOCK).cast()) };
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::slice::ChunksExact;
 
 use super::{Output, Place, Sink};
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::convert::avx512::store_bf16;
-use crate::gelu::avx512::gelu;
+use crate::gelu::avx512::{gelu, gelu_for_bf16};
 
 /// 32 columns.
 type Pair = [__m512; 2];
@@ -21,6 +22,10 @@ impl Masks {
         #[expect(clippy::cast_possible_truncation, reason = "each half is a mask of its own")]
         Self([all as u16, (all >> 16) as u16])
     }
+
+    fn count(self) -> usize {
+        self.0.iter().map(|mask| mask.count_ones() as usize).sum()
+    }
 }
 
 /// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
@@ -33,16 +38,21 @@ pub(crate) fn finish_rows(
     range: Range<usize>,
 ) {
     let columns = sink.columns(place.panel);
-    let (width, first) = (sink.width, place.panel * BLOCK);
-    let start = |row: usize| (place.row + row) * width + first;
-    let (masks, bias) = (Masks::first(columns), load(&bias[first..]));
-    for row in range {
-        let values = add(load(&sums[row * BLOCK..]), bias);
-        match &mut sink.output {
-            Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
-            Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
-            Output::Activations(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, values),
-            Output::Gelu(to) => store(&mut rows_of(to)[start(row)..][..columns], masks, gelu_pair(values)),
+    let (masks, bias) = (Masks::first(columns), load(&bias[place.panel * BLOCK..]));
+    let first = (place.row + range.start) * sink.width + place.panel * BLOCK;
+    let sums = sums[range.start * BLOCK..range.end * BLOCK].chunks_exact(BLOCK);
+    match &mut sink.output {
+        Output::Rows(to) => into_rows(sums, bias, &mut to[first..], sink.width, masks),
+        Output::AddTo(to) => {
+            for (sums, to) in sums.zip(to[first..].chunks_mut(sink.width)) {
+                add_to(&mut to[..columns], masks, add(load(sums), bias));
+            }
+        }
+        Output::Activations(to) => into_rows(sums, bias, &mut rows_of(to)[first..], sink.width, masks),
+        Output::Gelu(to) => {
+            for (sums, to) in sums.zip(rows_of(to)[first..].chunks_mut(sink.width)) {
+                store(&mut to[..columns], masks, add(load(sums), bias).map(|half| gelu(half)));
+            }
         }
     }
 }
@@ -56,18 +66,33 @@ pub(crate) fn finish_blocks(
     bias: &[f32],
     range: Range<usize>,
 ) {
-    let columns = sink.columns(place.panel);
-    let (width, first) = (sink.width, place.panel * BLOCK);
-    let start = |row: usize| (place.row + row) * width + first;
-    let (masks, bias) = (Masks::first(columns), load(&bias[first..]));
-    for row in range {
-        let values = add(load(&sums[row * BLOCK..]), bias);
-        match &mut sink.output {
-            Output::Rows(to) => store(&mut to[start(row)..][..columns], masks, values),
-            Output::AddTo(to) => add_to(&mut to[start(row)..][..columns], masks, values),
-            Output::Activations(to) => store_bf16(line(to, place, row), masks, values),
-            Output::Gelu(to) => store_bf16(line(to, place, row), masks, gelu_pair(values)),
+    let masks = Masks::first(sink.columns(place.panel));
+    if let Output::Rows(_) | Output::AddTo(_) = sink.output {
+        return finish_rows(sink, place, sums, bias, range);
+    }
+    let bias = load(&bias[place.panel * BLOCK..]);
+    let sums = sums[range.start * BLOCK..range.end * BLOCK].chunks_exact(BLOCK);
+    match &mut sink.output {
+        Output::Activations(to) => {
+            for (sums, line) in sums.zip(lines(to, place, range).chunks_exact_mut(BLOCK)) {
+                store_bf16(line, masks, add(load(sums), bias));
+            }
         }
+        Output::Gelu(to) => {
+            for (sums, line) in sums.zip(lines(to, place, range).chunks_exact_mut(BLOCK)) {
+                store_bf16(line, masks, add(load(sums), bias).map(|half| gelu_for_bf16(half)));
+            }
+        }
+        Output::Rows(_) | Output::AddTo(_) => {}
+    }
+}
+
+/// Writes `sums` plus `bias` to the begin of rows that are `width` apart.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn into_rows(sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [f32], width: usize, masks: Masks) {
+    for (sums, to) in sums.zip(to.chunks_mut(width)) {
+        store(&mut to[..masks.count()], masks, add(load(sums), bias));
     }
 }
 
@@ -83,12 +108,6 @@ fn load(from: &[f32]) -> Pair {
 #[target_feature(enable = "avx512f")]
 fn add(values: Pair, others: Pair) -> Pair {
     [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn gelu_pair(values: Pair) -> Pair {
-    [gelu(values[0]), gelu(values[1])]
 }
 
 /// `to` is as long as `masks` have bits.
@@ -123,11 +142,13 @@ fn rows_of(activations: &mut Activations) -> &mut [f32] {
     }
 }
 
+/// The lines of the rows `range` of `place`.
 #[inline]
-fn line(activations: &mut Activations, place: Place, row: usize) -> &mut [u16] {
+fn lines(activations: &mut Activations, place: Place, range: Range<usize>) -> &mut [u16] {
     match &mut activations.layout {
         Layout::Blocks { values, stride } => {
-            &mut values[(place.panel * *stride + place.row + row) * BLOCK..][..BLOCK]
+            let first = place.panel * *stride + place.row;
+            &mut values[(first + range.start) * BLOCK..(first + range.end) * BLOCK]
         }
         Layout::Rows(_) => unreachable!("the tier of the output was checked"),
     }

@@ -97,10 +97,11 @@ proptest! {
             let mut found = Activations::new(tier, shape.0, shape.2);
             case.apply(Output::Gelu(&mut found));
             let step = twin::half_step(case.tier);
-            // The slope of GELU is at most 1.13.
+            // The slope of GELU is at most 1.13. What becomes bf16 has a shorter polynomial.
+            let short = if case.tier.name() == "amx-bf16" { 4e-5 } else { 0.0 };
             let expected = case.expected.iter().map(|(sum, size)| {
                 let gelu = twin::gelu(*sum);
-                (gelu, 1.2 * case.tolerance(*size) + 1e-6 * sum.abs() + gelu.abs() * step)
+                (gelu, 1.2 * case.tolerance(*size) + 1e-6 * sum.abs() + gelu.abs() * step + short)
             });
             check(&found.to_rows(), expected)?;
         }

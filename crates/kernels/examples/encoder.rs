@@ -1,0 +1,140 @@
+//! How fast a whole encoder of the size of all-MiniLM-L6-v2 is, with weights that mean nothing: tokens a second on one
+//! thread, for texts of several lengths, per tier. Also shows how the kernels make a BERT layer.
+//!
+//! `cargo run -p kernels --example encoder [tier]`
+#![expect(clippy::print_stdout, reason = "a table is what it is for")]
+
+use std::time::{Duration, Instant};
+
+use kernels::{Activations, Heads, LayerNorm, Output, PackedLinear, Scratch, Tier, attention};
+
+const LAYERS: usize = 6;
+const HEADS: Heads = Heads { count: 12, width: 32 };
+const HIDDEN: usize = 384;
+const BETWEEN: usize = 1536;
+/// Tokens that go through all layers together.
+const TOKENS: usize = 256;
+
+/// One BERT layer.
+struct Layer {
+    qkv: PackedLinear,
+    out: PackedLinear,
+    out_norm: LayerNorm,
+    up: PackedLinear,
+    down: PackedLinear,
+    down_norm: LayerNorm,
+}
+
+/// What a worker keeps.
+struct Arena {
+    /// `(tokens, hidden)`: the residual stream, and the same as input of a product.
+    residual: Vec<f32>,
+    hidden: Activations,
+    qkv: Activations,
+    attended: Activations,
+    between: Activations,
+    scratch: Scratch,
+}
+
+impl Layer {
+    fn new(tier: Tier) -> Self {
+        let linear = |outputs: usize, inputs: usize| {
+            PackedLinear::new(tier, &values(outputs * inputs), inputs, &values(outputs))
+        };
+        let norm = || LayerNorm::new(&[1.0; HIDDEN], &[0.0; HIDDEN], 1e-12);
+        Self {
+            qkv: linear(3 * HIDDEN, HIDDEN),
+            out: linear(HIDDEN, HIDDEN),
+            out_norm: norm(),
+            up: linear(BETWEEN, HIDDEN),
+            down: linear(HIDDEN, BETWEEN),
+            down_norm: norm(),
+        }
+    }
+
+    /// The time of its five parts is added to `times`: qkv, attention, out and norm, up and GELU, down and norm.
+    fn forward(&self, arena: &mut Arena, lengths: &[usize], times: &mut [Duration; 5]) {
+        let Arena { residual, hidden, qkv, attended, between, scratch } = arena;
+        let mut last = Instant::now();
+        let mut lap = |part: usize| {
+            times[part] += last.elapsed();
+            last = Instant::now();
+        };
+        self.qkv.apply(hidden, Output::Activations(qkv), scratch);
+        lap(0);
+        attention(qkv, lengths, HEADS, attended, scratch);
+        lap(1);
+        self.out.apply(attended, Output::AddTo(residual), scratch);
+        self.out_norm.apply(residual, hidden);
+        lap(2);
+        self.up.apply(hidden, Output::Gelu(between), scratch);
+        lap(3);
+        self.down.apply(between, Output::AddTo(residual), scratch);
+        self.down_norm.apply(residual, hidden);
+        lap(4);
+    }
+}
+
+fn main() {
+    let name = std::env::args().nth(1);
+    let tier = name.map_or_else(Tier::detect, |name| match Tier::force(&name) {
+        Ok(tier) => tier,
+        Err(error) => panic!("{error}"),
+    });
+    let peak = kernels::peak(tier, Duration::from_millis(60));
+    println!("{}, one thread, peak {:.0} GFLOP/s; {TOKENS} tokens at a time", tier.name(), peak / 1e9);
+    let layers: Vec<Layer> = (0..LAYERS).map(|_| Layer::new(tier)).collect();
+    let bytes: usize = layers
+        .iter()
+        .flat_map(|layer| [&layer.qkv, &layer.out, &layer.up, &layer.down])
+        .map(PackedLinear::bytes)
+        .sum();
+    println!("packed weights {:.1} MB", bytes as f64 / 1e6);
+    for length in [8, 32, 80, 128, 256] {
+        report(tier, &layers, &vec![length; (TOKENS / length).max(1)], peak);
+    }
+    report(tier, &layers, &[8], peak);
+}
+
+/// Prints the median of some forward passes.
+fn report(tier: Tier, layers: &[Layer], lengths: &[usize], peak: f64) {
+    let tokens: usize = lengths.iter().sum();
+    let mut arena = Arena {
+        residual: values(tokens * HIDDEN),
+        hidden: Activations::new(tier, tokens, HIDDEN),
+        qkv: Activations::new(tier, tokens, 3 * HIDDEN),
+        attended: Activations::new(tier, tokens, HIDDEN),
+        between: Activations::new(tier, tokens, BETWEEN),
+        scratch: Scratch::new(tier, lengths[0], HEADS.width),
+    };
+    arena.hidden.fill(&arena.residual, HIDDEN);
+    let mut times = [Duration::ZERO; 5];
+    let mut passes: Vec<f64> = (0..60)
+        .map(|_| {
+            let start = Instant::now();
+            layers.iter().for_each(|layer| layer.forward(&mut arena, lengths, &mut times));
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    passes.sort_by(f64::total_cmp);
+    let median = passes[passes.len() / 2];
+    let per_token = LAYERS * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * BETWEEN);
+    let share = 2.0 * (per_token * tokens) as f64 / median / peak;
+    let all: Duration = times.iter().sum();
+    let parts = times.map(|time| format!("{:2.0}", 100.0 * time.as_secs_f64() / all.as_secs_f64()));
+    println!(
+        "{:3} texts of {:3} tokens: {:7.0} tokens/s, {:6.3} ms, linear layers {:2.0} % of the peak; \
+         qkv, attention, out, up, down: {} %",
+        lengths.len(),
+        lengths[0],
+        tokens as f64 / median,
+        median * 1e3,
+        100.0 * share,
+        parts.join(", "),
+    );
+}
+
+/// Some small numbers.
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|index| (index * 37 % 101) as f32 / 1010.0 - 0.05).collect()
+}
