@@ -68,6 +68,12 @@ fn ml_base_config(model: &Path, arguments: &[String]) -> ml_base::Config {
     let model: PathBuf = model.to_owned();
     let model = model.to_str().unwrap();
     let command = ["ml-base", "--port", "0", "--model-id", model, "--model-store", model];
+    // The goldens are float32; a test about another precision says so.
+    let dtype: &[&str] = match arguments.iter().any(|argument| argument == "--dtype") {
+        true => &[],
+        false => &["--dtype", "float32"],
+    };
+    let command = command.into_iter().chain(dtype.iter().copied());
     let command = command.into_iter().chain(arguments.iter().map(String::as_str));
     ml_base::Config::new(ml_base::args::Cli::try_parse_from(command).unwrap().serve).unwrap()
 }

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use vector::Finish;
 
 use crate::{
-    lookup::{CacheUse, Gathered},
+    lookup::{CacheUse, Gathered, l1::CachedVector},
     models::Model,
+    precision,
 };
 
 const CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -91,20 +92,24 @@ pub(crate) fn render(rendering: &Rendering) -> Result<Response<Body>, ApiError> 
 }
 
 fn headers(rendering: &Rendering) -> HeaderMap {
-    let Gathered { hits, lookup_time, times, .. } = &rendering.gathered;
+    let Gathered { vectors, hits, lookup_time, times } = &rendering.gathered;
     let time = |time: Duration| value(format_args!("{:.3}", milliseconds(time)));
     HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE, HeaderValue::from_static(cache_word(rendering))),
         (CACHE_HITS, HeaderValue::from(*hits)),
         (MODEL_IDENTITY, value(&rendering.model.identity)),
-        (PRECISION, HeaderValue::from_static(precision_name(rendering.model.precision))),
+        (PRECISION, HeaderValue::from_static(precision_name(lowest_class(vectors)))),
         (CACHE_TIME, time(*lookup_time + times.l2)),
         (TOKENIZATION_TIME, time(times.tokenization)),
         (QUEUE_TIME, time(times.queue)),
         (INFERENCE_TIME, time(times.inference)),
         (TOTAL_TIME, time(rendering.start.elapsed())),
     ])
+}
+
+fn lowest_class(vectors: &[Arc<CachedVector>]) -> PrecisionClass {
+    precision::lowest(vectors.iter().map(|vector| vector.class))
 }
 
 fn cache_word(rendering: &Rendering) -> &'static str {

@@ -3,15 +3,42 @@
 use std::{convert::Infallible, time::Duration};
 
 use clap::{
-    ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, builder::BoolishValueParser,
+    ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, ValueEnum, builder::BoolishValueParser,
     parser::ValueSource,
 };
+use protocol::inference::PrecisionClass;
+use serde::Serialize;
 use service::{
     config::{Replaced, Secret},
     edition::Edition,
     server::{ServerLimits, seconds},
     telemetry::LogFormat,
 };
+
+/// How a vector was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// In float32 throughout.
+    Float32,
+    /// Products of bfloat16.
+    Bfloat16,
+    /// Products of float16.
+    Float16,
+    /// Products of whole numbers.
+    Int8,
+}
+
+impl Precision {
+    pub(crate) fn on_the_wire(self) -> PrecisionClass {
+        match self {
+            Self::Float32 => PrecisionClass::Float32,
+            Self::Bfloat16 => PrecisionClass::Bfloat16,
+            Self::Float16 => PrecisionClass::Float16,
+            Self::Int8 => PrecisionClass::Int8,
+        }
+    }
+}
 
 /// Caching proxy for text embeddings.
 ///
@@ -77,6 +104,17 @@ pub struct Args {
     /// by default.
     #[arg(long, env = "MATRYOSHKA_DIM", value_name = "WIDTH")]
     pub dimensions: Option<u32>,
+
+    /// Precision classes of vectors that are taken, from ml-base and from the cache shard.
+    #[arg(
+        long,
+        env = "EMBEDDING_PRECISION_CLASSES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "float32,bfloat16,float16",
+        value_name = "CLASS"
+    )]
+    pub precision_classes: Vec<Precision>,
 
     /// Requests at once (by edition: 8, 64, 512); further ones get 429.
     #[arg(long, env = "EMBEDDING_REQUESTS_MAX", value_name = "COUNT")]

@@ -15,7 +15,7 @@ use service::{
     telemetry::LogFormat,
 };
 
-use crate::args::Args;
+use crate::args::{Args, Precision};
 
 /// The longest time any setting may name, so that moments computed from it exist.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -42,6 +42,8 @@ pub struct Config {
     pub namespace: String,
     /// Width served where a request asks for none; `None` is the full width.
     pub dimensions: Option<u32>,
+    /// Precision classes of vectors that are taken.
+    pub precision_classes: Vec<Precision>,
     /// Bounds of L1.
     pub cache: CacheLimits,
     /// The cache shard; `None` where there is only L1.
@@ -156,6 +158,7 @@ impl TryFrom<Args> for Config {
             edition: args.edition,
             namespace: args.namespace,
             dimensions: args.dimensions,
+            precision_classes: args.precision_classes,
             cache,
             shard,
             requests,

@@ -25,6 +25,8 @@ mod http;
 
 mod channel;
 
+mod precision;
+
 mod models;
 
 mod key;
@@ -54,11 +56,12 @@ use crate::{
     lookup::{
         Caches, Lookup,
         l1::L1,
-        l2::{L2, WriteBack},
+        l2::{L2, Shard, WriteBack},
     },
     metrics::Metrics,
     miss::{Dispatcher, ml_base::MlBase},
-    models::Models,
+    models::{Accepted, Models},
+    precision::Classes,
 };
 
 /// Name of this service.
@@ -87,19 +90,26 @@ impl Proxy {
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let stop = CancellationToken::new();
-        let ml_base = MlBase::new(&config.ml_base_url).context("--ml-base-url cannot be used")?;
+        let classes = Classes::new(config.precision_classes.iter().map(|class| class.on_the_wire()));
+        let ml_base =
+            MlBase::new(&config.ml_base_url, classes.clone()).context("--ml-base-url cannot be used")?;
         let l1 = Arc::new(L1::new(config.cache.entries_max, config.cache.bytes_max));
         let metrics = Metrics::new();
         let mut registry = Registry::with_prefix("embedding_single");
         metrics.register(&mut registry, l1.clone());
         let observer = Observer::new(&mut registry);
-        let l2 = config.shard.as_ref().map(|shard| {
-            L2::start(shard, &config.namespace, l1.clone(), metrics.clone(), stop.clone())
-                .context("--shard-host cannot be used")
+        let l2 = config.shard.as_ref().map(|shard| -> Result<_, tonic::transport::Error> {
+            let client = Shard::new(&shard.url, &config.namespace, classes.clone())?;
+            Ok(L2::start(client, shard, l1.clone(), metrics.clone(), stop.clone()))
         });
-        let l2 = l2.transpose()?.map(Arc::new);
-        let models =
-            Models::start(ml_base.clone(), l2.clone(), config.dimensions, lifecycle.clone(), stop.clone());
+        let l2 = l2.transpose().context("--shard-host cannot be used")?.map(Arc::new);
+        let models = Models::start(
+            ml_base.clone(),
+            l2.clone(),
+            Accepted { classes, dimensions: config.dimensions },
+            lifecycle.clone(),
+            stop.clone(),
+        );
         let requests = config.requests;
         let dispatcher = Dispatcher::start(config.misses, requests.requests_max, ml_base, metrics.clone());
         let gates = Gates {

@@ -20,7 +20,7 @@ use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{lookup::l2::L2, miss::ml_base::MlBase};
+use crate::{lookup::l2::L2, miss::ml_base::MlBase, precision::Classes};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -69,26 +69,38 @@ pub(crate) enum BadInfo {
     NotTrained { asked: u32, id: String, trained: String },
 }
 
+/// What of an answer to `Info` is accepted.
+#[derive(Debug, Clone)]
+pub(crate) struct Accepted {
+    /// Precision classes of vectors.
+    pub(crate) classes: Classes,
+    /// The width that is served by default, which every model has to have been trained for.
+    pub(crate) dimensions: Option<u32>,
+}
+
 /// The models of one answer to `Info`, the default one first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Served(Vec<Arc<Model>>);
 
 impl Served {
-    /// Reads and checks an answer. `dimensions` is the width served by default.
+    /// Reads and checks an answer.
     ///
     /// # Errors
     /// [`BadInfo`] if it cannot be served from.
-    pub(crate) fn read(info: InfoResponse, dimensions: Option<u32>) -> Result<Self, BadInfo> {
+    pub(crate) fn read(info: InfoResponse, accepted: &Accepted) -> Result<Self, BadInfo> {
         let items_max = match info.limits.map_or(0, |limits| limits.items_max) {
             0 => usize::MAX,
             items_max => items_max as usize,
         };
-        let models: Vec<_> =
-            info.models.into_iter().map(|info| model(info, items_max)).collect::<Result<_, _>>()?;
+        let models: Vec<_> = info
+            .models
+            .into_iter()
+            .map(|info| model(info, &accepted.classes, items_max))
+            .collect::<Result<_, _>>()?;
         if models.is_empty() {
             return Err(BadInfo::NoModel);
         }
-        models.iter().try_for_each(|model| check_trained(model, dimensions))?;
+        models.iter().try_for_each(|model| check_trained(model, accepted.dimensions))?;
         Ok(Self(models.into_iter().map(Arc::new).collect()))
     }
 
@@ -125,7 +137,7 @@ impl Served {
     }
 }
 
-fn model(info: ModelInfo, items_max: usize) -> Result<Model, BadInfo> {
+fn model(info: ModelInfo, classes: &Classes, items_max: usize) -> Result<Model, BadInfo> {
     let precision = info.precision_class();
     let bad = |what: String| Err(BadInfo::BadModel { id: info.id.clone(), what });
     if info.width == 0 || info.width > WIDTH_MAX {
@@ -134,8 +146,11 @@ fn model(info: ModelInfo, items_max: usize) -> Result<Model, BadInfo> {
     let Ok(identity) = blake3::Hash::from_hex(&info.identity) else {
         return bad(format!("identity `{}`, which is not {IDENTITY_DIGITS} hex digits", info.identity));
     };
-    if precision != PrecisionClass::Float32 {
-        return bad(format!("precision {}, and only float32 is taken", precision.as_str_name()));
+    if !classes.take(precision) {
+        return bad(format!(
+            "precision {}, which --precision-classes does not name",
+            precision.as_str_name()
+        ));
     }
     Ok(Model {
         id: info.id,
@@ -174,14 +189,14 @@ impl Models {
     pub(crate) fn start(
         ml_base: MlBase,
         l2: Option<Arc<L2>>,
-        dimensions: Option<u32>,
+        accepted: Accepted,
         lifecycle: Lifecycle,
         stop: CancellationToken,
     ) -> Self {
         let (served_by, served) = watch::channel(None);
         let (refreshes, refreshes_asked) = mpsc::channel(REFRESHES_MAX);
         let poller =
-            Poller { ml_base, l2, dimensions, lifecycle, served: served_by, kept: None, trouble: None };
+            Poller { ml_base, l2, accepted, lifecycle, served: served_by, kept: None, trouble: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = poller.run(refreshes_asked) => {}
@@ -212,7 +227,7 @@ impl Models {
 
 struct Poller {
     ml_base: MlBase,
-    dimensions: Option<u32>,
+    accepted: Accepted,
     lifecycle: Lifecycle,
     served: watch::Sender<Option<Arc<Served>>>,
     /// What the cache shard was told last.
@@ -254,7 +269,7 @@ impl Poller {
         let info = self.ml_base.info().await.map_err(|status| {
             format!("ml-base does not say what it serves: {} ({})", status.message(), status.code())
         })?;
-        let served = Served::read(info.clone(), self.dimensions).map_err(|error| error.to_string())?;
+        let served = Served::read(info.clone(), &self.accepted).map_err(|error| error.to_string())?;
         Ok((info, served))
     }
 
@@ -275,7 +290,7 @@ impl Poller {
     /// Begins with what was served last, as long as ml-base has said nothing.
     async fn recall(&mut self) {
         let Some(l2) = self.l2.as_ref().filter(|_| self.served.borrow().is_none()) else { return };
-        match l2.kept_models().await.map(|kept| kept.map(|info| Served::read(info, self.dimensions))) {
+        match l2.kept_models().await.map(|kept| kept.map(|info| Served::read(info, &self.accepted))) {
             Ok(Some(Ok(served))) => {
                 tracing::warn!("ml-base is away: what is cached is served, under the models served last");
                 self.publish(served);
@@ -352,6 +367,11 @@ pub(crate) mod tests {
         InfoResponse { models, ..InfoResponse::default() }
     }
 
+    fn read(models: Vec<ModelInfo>, dimensions: Option<u32>) -> Result<Served, BadInfo> {
+        let classes = Classes::new([PrecisionClass::Float32, PrecisionClass::Bfloat16]);
+        Served::read(info(models), &Accepted { classes, dimensions })
+    }
+
     fn nomic() -> ModelInfo {
         ModelInfo {
             id: "nomic-ai/nomic-embed-text-v1.5".into(),
@@ -368,7 +388,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_model_is_found_by_id_by_alias_and_by_default() {
-        let served = Served::read(info(vec![nomic()]), None).unwrap();
+        let served = read(vec![nomic()], None).unwrap();
         for name in [None, Some("large"), Some("nomic-ai/nomic-embed-text-v1.5")] {
             assert_eq!(served.find(name).unwrap().alias, "large");
         }
@@ -376,28 +396,28 @@ pub(crate) mod tests {
 
     #[test]
     fn an_unknown_model_is_refused_with_those_served() {
-        let error = Served::read(info(vec![nomic()]), None).unwrap().find(Some("tiny")).unwrap_err();
+        let error = read(vec![nomic()], None).unwrap().find(Some("tiny")).unwrap_err();
         assert_eq!((error.code, error.field.as_deref()), (ErrorCode::NotFound, Some("model")));
         assert!(error.message.contains("nomic-ai/nomic-embed-text-v1.5 (large)"), "{error}");
     }
 
     #[test]
     fn default_width_must_be_trained() {
-        assert!(Served::read(info(vec![nomic()]), Some(256)).is_ok());
-        let error = Served::read(info(vec![nomic()]), Some(100)).unwrap_err().to_string();
+        assert!(read(vec![nomic()], Some(256)).is_ok());
+        let error = read(vec![nomic()], Some(100)).unwrap_err().to_string();
         assert!(error.contains("--dimensions is 100") && error.contains("768, 512, 256"), "{error}");
     }
 
     #[test]
     fn descriptions_that_cannot_be_served_from_are_refused() {
-        assert_eq!(Served::read(info(Vec::new()), None), Err(BadInfo::NoModel));
+        assert_eq!(read(Vec::new(), None), Err(BadInfo::NoModel));
         let broken = [
             ModelInfo { width: 0, ..nomic() },
             ModelInfo { identity: "ab".into(), ..nomic() },
             ModelInfo { precision_class: PrecisionClass::Int8.into(), ..nomic() },
         ];
         for model in broken {
-            assert!(Served::read(info(vec![model.clone()]), None).is_err(), "{model:?}");
+            assert!(read(vec![model.clone()], None).is_err(), "{model:?}");
         }
     }
 }

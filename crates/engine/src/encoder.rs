@@ -27,14 +27,14 @@ pub enum Compute {
 
 /// A loaded encoder.
 pub(crate) enum Encoder {
-    Packed(PackedEncoder),
+    Packed(PackedEncoder, Compute),
     Candle(BertEncoder),
 }
 
 impl Encoder {
     pub(crate) fn load(config: &BertConfig, weights: &Weights, compute: Compute) -> Result<Self, LoadError> {
         match tier(config, compute)? {
-            Some(tier) => Ok(Self::Packed(PackedEncoder::load(config, weights, tier)?)),
+            Some(tier) => Ok(Self::Packed(PackedEncoder::load(config, weights, tier)?, compute)),
             None => Ok(Self::Candle(BertEncoder::load(config, weights)?)),
         }
     }
@@ -42,15 +42,22 @@ impl Encoder {
     /// Values per hidden state.
     pub(crate) fn width(&self) -> usize {
         match self {
-            Self::Packed(encoder) => encoder.width(),
+            Self::Packed(encoder, _) => encoder.width(),
             Self::Candle(encoder) => encoder.width(),
+        }
+    }
+
+    pub(crate) fn compute(&self) -> Compute {
+        match self {
+            Self::Packed(_, compute) => *compute,
+            Self::Candle(_) => Compute::Candle,
         }
     }
 
     /// The name of what it computes with.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Packed(encoder) => encoder.tier().name(),
+            Self::Packed(encoder, _) => encoder.tier().name(),
             Self::Candle(_) => "candle",
         }
     }
@@ -62,7 +69,7 @@ impl Encoder {
         pool: impl FnOnce(&[f32]) -> R,
     ) -> Result<R, EmbedError> {
         match self {
-            Self::Packed(encoder) => Ok(encoder.forward(batch, pool)),
+            Self::Packed(encoder, _) => Ok(encoder.forward(batch, pool)),
             Self::Candle(encoder) => Ok(crate::model::read(&encoder.forward(batch)?, pool)?),
         }
     }

@@ -62,6 +62,11 @@ impl Engine {
         self.encoder.width()
     }
 
+    /// What it computes with: the choice of the configuration, or candle where own kernels do not compute this model.
+    pub fn compute(&self) -> Compute {
+        self.encoder.compute()
+    }
+
     /// The name of what it computes with: a tier of the kernels, or `candle`.
     pub fn computes_with(&self) -> &'static str {
         self.encoder.name()

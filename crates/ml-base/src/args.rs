@@ -2,7 +2,8 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 use service::{
     edition::Edition,
     server::{ServerLimits, seconds},
@@ -10,6 +11,19 @@ use service::{
 };
 
 use crate::model::SourceArgs;
+
+/// What to compute in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// bfloat16 where the CPU has AMX tiles, else float32.
+    #[default]
+    Auto,
+    /// float32 throughout.
+    Float32,
+    /// Products of bfloat16 values, sums in float32; refused where the CPU has no AMX tiles.
+    Bfloat16,
+}
 
 /// Inference server: turns texts into embeddings with one model, over gRPC and HTTP on one port.
 ///
@@ -67,9 +81,9 @@ pub struct ServeArgs {
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// Precision to compute in: `auto` or `float32`
-    #[arg(long, env = "ML_BASE_DTYPE", default_value = "auto", value_name = "NAME")]
-    pub dtype: String,
+    /// Precision to compute in; `auto` is bfloat16 where the CPU has AMX tiles, else float32
+    #[arg(long, env = "ML_BASE_DTYPE", value_enum, default_value_t, value_name = "NAME")]
+    pub dtype: Dtype,
     /// Threads of the engine [default: the cores of this machine]
     #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
     pub worker_threads: Option<NonZeroUsize>,

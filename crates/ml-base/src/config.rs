@@ -10,7 +10,7 @@ use service::{
 };
 
 use crate::{
-    args::ServeArgs,
+    args::{Dtype, ServeArgs},
     model::{ModelName, Sources},
 };
 
@@ -37,6 +37,8 @@ pub struct ModelConfig {
     pub sources: Sources,
     /// Width of the vectors `POST /embed` answers with; `None` means the full width.
     pub dimensions: Option<u32>,
+    /// What to compute in.
+    pub dtype: Dtype,
 }
 
 /// Everything that bounds a replica.
@@ -95,7 +97,6 @@ impl Config {
         let mut problems = Problems::default();
         let listen = problems.address("--host", &args.host, args.port);
         check_choice(&mut problems, "--device", &args.device, &["auto", "cpu"]);
-        check_choice(&mut problems, "--dtype", &args.dtype, &["auto", "float32"]);
         let limits = limits(&args, &mut problems);
         let name = args.model_id.parse().map_err(|error| problems.add("--model-id", error)).ok();
         let sources = args.sources.into_sources().map_err(|error| problems.add("--model-store", error)).ok();
@@ -103,7 +104,7 @@ impl Config {
             (Some(listen), Some(name), Some(sources)) => Some(Self {
                 listen,
                 instance_id: args.instance_id,
-                model: ModelConfig { name, sources, dimensions: args.dimensions },
+                model: ModelConfig { name, sources, dimensions: args.dimensions, dtype: args.dtype },
                 limits,
             }),
             _ => None,
@@ -119,6 +120,7 @@ impl Config {
             "model": self.model.name.to_string(),
             "model_store": self.model.sources.store,
             "dimensions": self.model.dimensions,
+            "dtype": self.model.dtype,
             "limits": self.limits,
         })
     }

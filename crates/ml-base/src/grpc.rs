@@ -6,7 +6,7 @@ use protocol::{
     error::{ApiError, ErrorCode},
     inference::{
         ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult,
-        ItemStatus, Load, PrecisionClass, StageTimes, Truncation, embed_item, inference_server::Inference,
+        ItemStatus, Load, StageTimes, Truncation, embed_item, inference_server::Inference,
     },
 };
 use service::deadline::Deadline;
@@ -117,7 +117,7 @@ fn write_answer(serving: &Serving, answer: Answer) -> EmbedResponse {
         vectors: vectors.into(),
         results,
         identity: serving.identity().to_owned(),
-        precision_class: PrecisionClass::Float32.into(),
+        precision_class: serving.precision.into(),
         times: Some(times),
     }
 }

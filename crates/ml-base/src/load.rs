@@ -6,12 +6,14 @@ use std::{
 };
 
 use anyhow::Context;
-use engine::{Compute, Engine, EngineConfig, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
+use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::{sync::oneshot, time::Instant};
 use vector::Normalization;
 
 use crate::{
+    args::Dtype,
     config::{Config, Limits},
     intake::{Intake, Tokenizer},
     metrics::Metrics,
@@ -57,9 +59,9 @@ fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
     let start = Instant::now();
     let Config { model, limits, instance_id, .. } = config;
     let files = model::resolve(&model.name, &model.sources, &LogProgress)?;
-    let make = make_device(&files, &limits);
-    let engine = load_engine(&files, &limits)?;
-    let width = engine.width();
+    let make = make_device(&files, &limits, model.dtype);
+    let engine = load_engine(&files, &limits, model.dtype)?;
+    let (width, computes_with) = (engine.width(), engine.computes_with());
     let tokens_max = tokens_max(&files, &limits);
     let tokenizer =
         Tokenizer::load(&files.directory, tokens_max, limits.text_bytes_max, engine.vocabulary())?;
@@ -70,6 +72,7 @@ fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
         width,
         tokens_max,
         dimensions: model.dimensions,
+        precision: precision(engine.compute()),
         pipeline: Pipeline::new(intake, stands.queue.clone()),
         files,
         limits,
@@ -85,7 +88,7 @@ fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
     };
     let worker = worker.start(Box::new(engine)).context("start the worker thread")?;
     stands.slot.fill(serving);
-    tracing::info!(model = id, identity, width, tokens_max, elapsed = ?start.elapsed(), "model loaded");
+    tracing::info!(model = id, identity, width, tokens_max, computes_with, elapsed = ?start.elapsed(), "model loaded");
     stands.lifecycle.set(State::Ready);
     Ok(worker)
 }
@@ -95,19 +98,39 @@ fn tokens_max(files: &ModelFiles, limits: &Limits) -> usize {
     files.tokens_max.min(limits.tokens_max)
 }
 
-fn make_device(files: &ModelFiles, limits: &Limits) -> MakeDevice {
+fn make_device(files: &ModelFiles, limits: &Limits, dtype: Dtype) -> MakeDevice {
     let (files, limits) = (files.clone(), limits.clone());
     Box::new(move || {
-        let engine = load_engine(&files, &limits).map_err(DeviceError::from)?;
+        let engine = load_engine(&files, &limits, dtype).map_err(DeviceError::from)?;
         Ok(Box::new(engine) as Box<dyn Device>)
     })
 }
 
-fn load_engine(files: &ModelFiles, limits: &Limits) -> Result<Engine, engine::LoadError> {
+fn load_engine(files: &ModelFiles, limits: &Limits, dtype: Dtype) -> Result<Engine, LoadError> {
+    match dtype {
+        Dtype::Float32 => load_engine_with(files, limits, Compute::Float32),
+        Dtype::Bfloat16 => load_engine_with(files, limits, Compute::Bfloat16),
+        Dtype::Auto => match load_engine_with(files, limits, Compute::Bfloat16) {
+            Err(LoadError::Tier(_) | LoadError::HeadWidth { .. }) => {
+                load_engine_with(files, limits, Compute::Float32)
+            }
+            loaded => loaded,
+        },
+    }
+}
+
+fn precision(compute: Compute) -> PrecisionClass {
+    match compute {
+        Compute::Float32 | Compute::Candle => PrecisionClass::Float32,
+        Compute::Bfloat16 => PrecisionClass::Bfloat16,
+    }
+}
+
+fn load_engine_with(files: &ModelFiles, limits: &Limits, compute: Compute) -> Result<Engine, LoadError> {
     let config = EngineConfig {
         pooling: files.pooling,
         tokens_max: tokens_max(files, limits),
-        compute: Compute::Float32,
+        compute,
         threads: limits.worker_threads,
     };
     Engine::load(&files.directory, &config)

@@ -19,6 +19,8 @@ pub struct Serving {
     pub(crate) tokens_max: usize,
     /// Width `POST /embed` answers with; `None` means the full width.
     pub(crate) dimensions: Option<u32>,
+    /// How its vectors are computed.
+    pub(crate) precision: PrecisionClass,
     pub(crate) pipeline: Pipeline,
     pub(crate) limits: Limits,
     pub(crate) instance_id: String,
@@ -79,7 +81,7 @@ impl Serving {
             width: count(self.width),
             trained_dimensions: self.files.trained_dimensions.clone(),
             tokens_max: count(self.tokens_max),
-            precision_class: PrecisionClass::Float32.into(),
+            precision_class: self.precision.into(),
             pooling: self.files.pooling.to_string(),
             layer_norm_before_cut: self.files.layer_norm_before_cut,
         }
@@ -109,11 +111,21 @@ impl Serving {
                 "trained_dimensions": self.files.trained_dimensions,
                 "tokens_max": self.tokens_max,
                 "pooling": self.files.pooling.to_string(),
-                "precision": "float32",
+                "precision": precision_name(self.precision),
             },
             "limits": self.limits,
             "load": { "queued_texts": load.texts, "queued_tokens": load.tokens },
         })
+    }
+}
+
+fn precision_name(class: PrecisionClass) -> &'static str {
+    match class {
+        PrecisionClass::Float32 => "float32",
+        PrecisionClass::Bfloat16 => "bfloat16",
+        PrecisionClass::Float16 => "float16",
+        PrecisionClass::Int8 => "int8",
+        PrecisionClass::Unspecified => "unspecified",
     }
 }
 

@@ -10,6 +10,8 @@ mod cache;
 
 mod shared;
 
+mod precision;
+
 mod unusual;
 
 mod bad_input;

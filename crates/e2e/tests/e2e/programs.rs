@@ -27,7 +27,7 @@ impl Programs {
 /// ml-base with the model of this directory.
 pub(crate) fn start_ml_base(model: &Path, arguments: &[&str]) -> Program {
     let model = model.to_str().unwrap();
-    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50"];
+    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50", "--dtype", "float32"];
     Program::start("ml-base", &[&own, arguments].concat())
 }
 

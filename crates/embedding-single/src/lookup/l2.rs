@@ -12,7 +12,7 @@
 //!
 //! It also remembers which models ml-base served last, so that what is cached can be found while ml-base is away.
 //!
-//! Non-goals: no choice among several shards, no vectors of other precision classes than the model's own.
+//! Non-goals: no choice among several shards, no choice among the precision classes that the configuration takes.
 
 mod breaker;
 mod shard;
@@ -29,12 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     breaker::{Breaker, Outcome},
-    shard::Shard,
     watch::Watch,
     write_back::Origin,
 };
 pub(crate) use self::{
-    shard::ShardError,
+    shard::{Shard, ShardError},
     watch::Sight,
     write_back::{Draft, WriteBack},
 };
@@ -94,24 +93,20 @@ pub(crate) struct L2 {
 
 impl L2 {
     /// Starts watching and writing, until `stop`. A generation that is new empties `l1`. Needs a runtime.
-    ///
-    /// # Errors
-    /// If the shard's URL is none that can be connected to.
     pub(crate) fn start(
+        shard: Shard,
         config: &ShardConfig,
-        namespace: &str,
         l1: Arc<L1>,
         metrics: Metrics,
         stop: CancellationToken,
-    ) -> Result<Self, tonic::transport::Error> {
-        let shard = Shard::new(&config.url, namespace)?;
+    ) -> Self {
         let breaker = Arc::new(Breaker::default());
         let watch = Arc::new(Watch::new(l1));
         tokio::spawn(watch.clone().run(shard.clone(), breaker.clone(), stop));
         let write_back =
             WriteBack::start(shard.clone(), watch.clone(), config.write_back_bytes_max, metrics.clone());
         let (budget, ttl_max) = (config.timeout, config.ttl);
-        Ok(Self { shard, breaker, watch, write_back, budget, ttl_max, metrics })
+        Self { shard, breaker, watch, write_back, budget, ttl_max, metrics }
     }
 
     /// The vectors of `keys` under `model`. Takes at most the budget, and a fault of the shard is a miss.

@@ -17,6 +17,7 @@ use crate::{
     lookup::l1::CachedVector,
     miss::{MissError, StageTimes},
     models::Model,
+    precision::{self, Classes},
 };
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,15 +39,18 @@ pub(crate) struct Answer {
 
 /// A client; clones share its connection.
 #[derive(Debug, Clone)]
-pub(crate) struct MlBase(InferenceClient<Channel>);
+pub(crate) struct MlBase {
+    client: InferenceClient<Channel>,
+    classes: Classes,
+}
 
 impl MlBase {
-    /// A client that connects when it is first used. Needs a runtime.
+    /// A client that connects when it is first used, and takes vectors of these classes. Needs a runtime.
     ///
     /// # Errors
     /// If `url` is none that can be connected to.
-    pub(crate) fn new(url: &Uri) -> Result<Self, tonic::transport::Error> {
-        Ok(Self(InferenceClient::new(channel::connect_lazy(url)?)))
+    pub(crate) fn new(url: &Uri, classes: Classes) -> Result<Self, tonic::transport::Error> {
+        Ok(Self { client: InferenceClient::new(channel::connect_lazy(url)?), classes })
     }
 
     /// What ml-base serves.
@@ -56,7 +60,7 @@ impl MlBase {
     pub(crate) async fn info(&self) -> Result<InfoResponse, Status> {
         let mut request = Request::new(InfoRequest {});
         request.set_timeout(INFO_TIMEOUT);
-        Ok(self.0.clone().info(request).await?.into_inner())
+        Ok(self.client.clone().info(request).await?.into_inner())
     }
 
     /// Computes `items` with `model`. Dropping the future cancels the call.
@@ -72,7 +76,7 @@ impl MlBase {
         let count = items.len();
         let answer_bytes_max =
             count * (model.width as usize * size_of::<f32>() + ITEM_SLACK_BYTES) + ANSWER_SLACK_BYTES;
-        let mut client = self.0.clone().max_decoding_message_size(answer_bytes_max);
+        let mut client = self.client.clone().max_decoding_message_size(answer_bytes_max);
         let mut request = Request::new(EmbedRequest {
             model: model.id.clone(),
             expected_identity: model.identity.clone(),
@@ -81,9 +85,11 @@ impl MlBase {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let answer = timeout_at(deadline, client.embed(request)).await;
         match answer {
-            Ok(Ok(response)) => read_answer(response.into_inner(), model, count).inspect_err(|error| {
-                tracing::error!(model = model.id, %error, "an answer of ml-base was thrown away");
-            }),
+            Ok(Ok(response)) => {
+                read_answer(response.into_inner(), model, &self.classes, count).inspect_err(|error| {
+                    tracing::error!(model = model.id, %error, "an answer of ml-base was thrown away");
+                })
+            }
             // The client's own timer may be a moment faster than ours, and calls that "cancelled".
             Ok(Err(_)) if Instant::now() >= deadline => Err(MissError::DeadlineExceeded),
             Ok(Err(status)) => Err(read_status(&status)),
@@ -117,8 +123,14 @@ fn read_status(status: &Status) -> MissError {
 }
 
 /// Checks an answer to `count` items against `model` and takes it apart.
-fn read_answer(response: EmbedResponse, model: &Model, count: usize) -> Result<Answer, MissError> {
-    check_head(&response, model, count)?;
+fn read_answer(
+    response: EmbedResponse,
+    model: &Model,
+    classes: &Classes,
+    count: usize,
+) -> Result<Answer, MissError> {
+    check_head(&response, model, classes, count)?;
+    let class = response.precision_class();
     let width = model.width as usize;
     let times = response.times.unwrap_or_default();
     let computed = response.results.iter().filter(|result| result.status() == ItemStatus::Ok).count();
@@ -132,7 +144,7 @@ fn read_answer(response: EmbedResponse, model: &Model, count: usize) -> Result<A
     let items = response.results.iter().map(|result| {
         if result.status() == ItemStatus::Ok {
             // There is a row for each: the bytes were counted above.
-            rows.next().map_or(Err(MissError::GivenUp), |row| vector_of(row, result))
+            rows.next().map_or(Err(MissError::GivenUp), |row| vector_of(row, class, result))
         } else {
             Err(item_error(result.status(), &result.message))
         }
@@ -148,7 +160,12 @@ fn read_answer(response: EmbedResponse, model: &Model, count: usize) -> Result<A
     })
 }
 
-fn check_head(response: &EmbedResponse, model: &Model, count: usize) -> Result<(), MissError> {
+fn check_head(
+    response: &EmbedResponse,
+    model: &Model,
+    classes: &Classes,
+    count: usize,
+) -> Result<(), MissError> {
     require(response.identity == model.identity, || {
         format!("a vector of identity `{}` instead of `{}`", response.identity, model.identity)
     })?;
@@ -161,7 +178,7 @@ fn check_head(response: &EmbedResponse, model: &Model, count: usize) -> Result<(
     require(response.element_type() == ElementType::Float32, || {
         format!("numbers of {}", response.element_type().as_str_name())
     })?;
-    require(response.precision_class() == model.precision, || {
+    require(classes.take(response.precision_class()), || {
         format!("precision {}", response.precision_class().as_str_name())
     })
 }
@@ -170,16 +187,13 @@ fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), MissEr
     if holds { Ok(()) } else { Err(MissError::Wrong(otherwise())) }
 }
 
-fn vector_of(row: &[f32], result: &ItemResult) -> ItemOutcome {
-    if !row.iter().all(|number| number.is_finite()) {
+fn vector_of(row: &[f32], class: PrecisionClass, result: &ItemResult) -> ItemOutcome {
+    let mut pooled: Box<[f32]> = row.into();
+    precision::to_kept_form(class, &mut pooled);
+    if !pooled.iter().all(|number| number.is_finite()) {
         return Err(MissError::NotFinite);
     }
-    Ok(CachedVector {
-        pooled: row.into(),
-        tokens: result.tokens,
-        truncated: result.truncated,
-        class: PrecisionClass::Float32,
-    })
+    Ok(CachedVector { pooled, tokens: result.tokens, truncated: result.truncated, class })
 }
 
 fn item_error(status: ItemStatus, message: &str) -> MissError {
@@ -202,6 +216,15 @@ mod tests {
     use super::*;
     use crate::models::tests::model;
 
+    fn read(response: EmbedResponse, count: usize) -> Result<Answer, MissError> {
+        read_answer(
+            response,
+            &model(),
+            &Classes::new([PrecisionClass::Float32, PrecisionClass::Bfloat16]),
+            count,
+        )
+    }
+
     fn result(status: ItemStatus) -> ItemResult {
         ItemResult { status: status.into(), message: "why".to_owned(), tokens: 3, truncated: false }
     }
@@ -223,7 +246,7 @@ mod tests {
     #[test]
     fn vectors_go_to_the_items_that_have_one() {
         let results = [ItemStatus::Ok, ItemStatus::TooLong, ItemStatus::Ok].map(result).to_vec();
-        let answer = read_answer(response(results, &[1.0, 2.0, 3.0, 4.0]), &model(), 3).unwrap();
+        let answer = read(response(results, &[1.0, 2.0, 3.0, 4.0]), 3).unwrap();
         assert_eq!(*answer.items[0].as_ref().unwrap().pooled, [1.0, 2.0]);
         assert_eq!(answer.items[1], Err(MissError::TooLong("why".to_owned())));
         assert_eq!(*answer.items[2].as_ref().unwrap().pooled, [3.0, 4.0]);
@@ -233,16 +256,31 @@ mod tests {
     fn a_vector_that_is_not_finite_fails_alone() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let results = [ItemStatus::Ok, ItemStatus::Ok].map(result).to_vec();
-            let answer = read_answer(response(results, &[1.0, bad, 3.0, 4.0]), &model(), 2).unwrap();
+            let answer = read(response(results, &[1.0, bad, 3.0, 4.0]), 2).unwrap();
             assert_eq!(answer.items[0], Err(MissError::NotFinite));
             assert!(answer.items[1].is_ok());
         }
     }
 
     #[test]
+    fn a_lower_class_is_seen_in_the_form_it_is_kept_in() {
+        let answer = response(vec![result(ItemStatus::Ok)], &[0.1, 65_000.0]);
+        let answer = EmbedResponse { precision_class: PrecisionClass::Bfloat16.into(), ..answer };
+        let vector = read(answer, 1).unwrap().items.remove(0).unwrap();
+        assert_eq!(
+            (&*vector.pooled, vector.class),
+            (&[0.099_975_586, 64_992.0][..], PrecisionClass::Bfloat16)
+        );
+        // What float16 cannot hold is no vector.
+        let answer = response(vec![result(ItemStatus::Ok)], &[0.1, 70_000.0]);
+        let answer = EmbedResponse { precision_class: PrecisionClass::Bfloat16.into(), ..answer };
+        assert_eq!(read(answer, 1).unwrap().items[0], Err(MissError::NotFinite));
+    }
+
+    #[test]
     fn an_answer_that_cannot_be_true_gives_no_vector() {
         let good = || response(vec![result(ItemStatus::Ok)], &[1.0, 2.0]);
-        assert!(read_answer(good(), &model(), 1).is_ok());
+        assert!(read(good(), 1).is_ok());
         let lies = [
             EmbedResponse { identity: "cd".repeat(32), ..good() },
             EmbedResponse { width: 4, ..good() },
@@ -254,14 +292,14 @@ mod tests {
             EmbedResponse { vectors: Bytes::from_static(&[0; 9]), ..good() },
         ];
         for lie in lies {
-            assert!(matches!(read_answer(lie.clone(), &model(), 1), Err(MissError::Wrong(_))), "{lie:?}");
+            assert!(matches!(read(lie.clone(), 1), Err(MissError::Wrong(_))), "{lie:?}");
         }
     }
 
     #[test]
     fn an_unknown_status_of_an_item_is_wrong_for_it_alone() {
         let unknown = ItemResult { status: 99, ..result(ItemStatus::Ok) };
-        let answer = read_answer(response(vec![unknown, result(ItemStatus::Ok)], &[1.0, 2.0]), &model(), 2);
+        let answer = read(response(vec![unknown, result(ItemStatus::Ok)], &[1.0, 2.0]), 2);
         let items = answer.unwrap().items;
         assert!(matches!(items[0], Err(MissError::Wrong(_))) && items[1].is_ok());
     }

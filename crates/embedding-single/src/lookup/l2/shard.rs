@@ -1,25 +1,28 @@
 //! The gRPC client of cache-shard, and the check of its answers.
 //!
 //! Invariant: an answer that contradicts itself is an error, and a record that is not of the model that was asked for, in
-//! its width and its precision class, or that holds a number which is none, is a miss.
+//! its width and a precision class that is taken, or that holds a number which is none, is a miss.
 
 use std::{error::Error, time::Duration};
 
 use axum::http::Uri;
 use bytes::Bytes;
-use protocol::{
-    cache::{
-        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord,
-        PrecisionClass, PutManyRequest, PutManyResponse, PutMemoRequest, Record, StatsRequest, StatsResponse,
-        cache_client::CacheClient,
-    },
-    inference,
+use protocol::cache::{
+    ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord, PutManyRequest,
+    PutManyResponse, PutMemoRequest, Record, StatsRequest, StatsResponse, cache_client::CacheClient,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::Found;
-use crate::{channel, key::CacheKey, lookup::l1::CachedVector, metrics::L2Call, models::Model};
+use crate::{
+    channel,
+    key::CacheKey,
+    lookup::l1::CachedVector,
+    metrics::L2Call,
+    models::Model,
+    precision::{self, Classes},
+};
 
 /// What an answer may hold beside its vectors: for each key, and for the whole.
 const RECORD_SLACK_BYTES: usize = 128;
@@ -63,19 +66,20 @@ pub(super) struct Answer {
 
 /// A client for one namespace; clones share its connection.
 #[derive(Debug, Clone)]
-pub(super) struct Shard {
+pub(crate) struct Shard {
     client: CacheClient<Channel>,
     namespace: String,
+    classes: Classes,
 }
 
 impl Shard {
-    /// A client that connects when it is first used. Needs a runtime.
+    /// A client that connects when it is first used, and takes records of these classes. Needs a runtime.
     ///
     /// # Errors
     /// If `url` is none that can be connected to.
-    pub(super) fn new(url: &Uri, namespace: &str) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(url: &Uri, namespace: &str, classes: Classes) -> Result<Self, tonic::transport::Error> {
         let client = CacheClient::new(channel::connect_lazy(url)?);
-        Ok(Self { client, namespace: namespace.to_owned() })
+        Ok(Self { client, namespace: namespace.to_owned(), classes })
     }
 
     /// What the shard has of `keys`.
@@ -93,7 +97,7 @@ impl Shard {
             keys: keys.iter().map(|key| Bytes::copy_from_slice(&key.0)).collect(),
         };
         let response = within(deadline, client.get_many(until(request, deadline))).await?;
-        read_answer(&response, model, keys.len()).map_err(ShardError::Wrong)
+        read_answer(&response, model, &self.classes, keys.len()).map_err(ShardError::Wrong)
     }
 
     /// Stores `records`, if the namespace is still in `generation`.
@@ -182,7 +186,12 @@ fn read_status(status: &Status) -> ShardError {
 }
 
 /// Checks an answer to `count` keys and takes it apart.
-fn read_answer(response: &GetManyResponse, model: &Model, count: usize) -> Result<Answer, String> {
+fn read_answer(
+    response: &GetManyResponse,
+    model: &Model,
+    classes: &Classes,
+    count: usize,
+) -> Result<Answer, String> {
     let hits = read_bitmap(&response.hits, count)?;
     let records = response.records.len();
     let hit_count = hits.iter().filter(|hit| **hit).count();
@@ -200,7 +209,7 @@ fn read_answer(response: &GetManyResponse, model: &Model, count: usize) -> Resul
             .split_at_checked(bytes_of(record))
             .ok_or_else(|| format!("{} bytes of vectors, which is too few", response.vectors.len()))?;
         rest = behind;
-        let found = read_record(record, numbers, model);
+        let found = read_record(record, numbers, model, classes);
         answer.rejected += u64::from(found.is_none());
         answer.found.push(found);
     }
@@ -231,42 +240,35 @@ fn bytes_of(record: &Record) -> usize {
     (record.width as usize).saturating_mul(element_bytes)
 }
 
-/// The vector, where it is exactly what `model` would give.
-fn read_record(record: &Record, numbers: &[u8], model: &Model) -> Option<Found> {
+/// The vector, where it is what `model` would give in one of the classes.
+fn read_record(record: &Record, numbers: &[u8], model: &Model, classes: &Classes) -> Option<Found> {
+    let class = precision::from_stored(record.precision_class());
     let is_of_model = record.identity[..] == model.identity_bytes
         && record.width == model.width
-        && record.element_type() == ElementType::Float32
-        && record.precision_class() == stored_class(model.precision)
+        && classes.take(class)
+        && record.element_type() == precision::element_type(class)
         && record.ttl_remaining_ms > 0;
     if !is_of_model {
         return None;
     }
-    let pooled = vector::codec::read_float32(numbers).ok()?;
-    let vector = CachedVector {
-        pooled: pooled.into(),
-        tokens: record.tokens,
-        truncated: record.truncated,
-        class: model.precision,
-    };
+    let pooled = precision::decode(class, numbers)?;
+    let vector =
+        CachedVector { pooled: pooled.into(), tokens: record.tokens, truncated: record.truncated, class };
     let is_finite = vector.pooled.iter().all(|number| number.is_finite());
     is_finite.then(|| Found { vector, remaining: Duration::from_millis(record.ttl_remaining_ms) })
 }
 
-/// The class as the shard writes it.
-pub(super) fn stored_class(class: inference::PrecisionClass) -> PrecisionClass {
-    match class {
-        inference::PrecisionClass::Unspecified => PrecisionClass::Unspecified,
-        inference::PrecisionClass::Float32 => PrecisionClass::Float32,
-        inference::PrecisionClass::Bfloat16 => PrecisionClass::Bfloat16,
-        inference::PrecisionClass::Float16 => PrecisionClass::Float16,
-        inference::PrecisionClass::Int8 => PrecisionClass::Int8,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use protocol::{cache::PrecisionClass, inference};
+
     use super::*;
     use crate::models::tests::model;
+
+    fn read(response: &GetManyResponse, count: usize) -> Result<Answer, String> {
+        let classes = Classes::new([inference::PrecisionClass::Float32, inference::PrecisionClass::Bfloat16]);
+        read_answer(response, &model(), &classes, count)
+    }
 
     fn record() -> Record {
         Record {
@@ -295,7 +297,7 @@ mod tests {
     #[test]
     fn hits_go_to_the_keys_whose_bits_are_set() {
         let numbers = [1.0, 2.0, 3.0, 4.0];
-        let answer = read_answer(&response(&[0b101], vec![record(), record()], &numbers), &model(), 3);
+        let answer = read(&response(&[0b101], vec![record(), record()], &numbers), 3);
         let found = answer.unwrap().found;
         assert_eq!(*found[0].as_ref().unwrap().vector.pooled, [1.0, 2.0]);
         assert_eq!(found[1], None);
@@ -309,27 +311,40 @@ mod tests {
             Record { identity: Bytes::from_static(&[9; 32]), ..record() },
             Record { identity: Bytes::new(), ..record() },
             Record { precision_class: PrecisionClass::Int8.into(), ..record() },
+            // float32 numbers are not what this class is kept as.
+            Record { precision_class: PrecisionClass::Bfloat16.into(), ..record() },
             Record { ttl_remaining_ms: 0, ..record() },
         ];
         for foreign in foreign {
             let shown = format!("{foreign:?}");
             let answer = response(&[0b11], vec![foreign, record()], &[1.0, 2.0, 3.0, 4.0]);
-            let Answer { found, rejected, .. } = read_answer(&answer, &model(), 2).unwrap();
+            let Answer { found, rejected, .. } = read(&answer, 2).unwrap();
             assert_eq!((&found[0], rejected), (&None, 1), "{shown}");
             assert_eq!(*found[1].as_ref().unwrap().vector.pooled, [3.0, 4.0]);
         }
         let wide =
             response(&[0b11], vec![Record { width: 3, ..record() }, record()], &[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(
-            *read_answer(&wide, &model(), 2).unwrap().found[1].as_ref().unwrap().vector.pooled,
-            [4.0, 5.0]
-        );
+        assert_eq!(*read(&wide, 2).unwrap().found[1].as_ref().unwrap().vector.pooled, [4.0, 5.0]);
+    }
+
+    #[test]
+    fn a_lower_class_that_is_taken_is_read_from_float16() {
+        let mut vectors = Vec::new();
+        vector::codec::extend_float16(&mut vectors, &[0.5, -2.0]);
+        let half = Record {
+            precision_class: PrecisionClass::Bfloat16.into(),
+            element_type: ElementType::Float16.into(),
+            ..record()
+        };
+        let answer = GetManyResponse { vectors: vectors.into(), ..response(&[1], vec![half], &[]) };
+        let found = read(&answer, 1).unwrap().found.remove(0).unwrap().vector;
+        assert_eq!((&*found.pooled, found.class), (&[0.5, -2.0][..], inference::PrecisionClass::Bfloat16));
     }
 
     #[test]
     fn numbers_that_are_none_are_a_miss() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let answer = read_answer(&response(&[1], vec![record()], &[1.0, bad]), &model(), 1).unwrap();
+            let answer = read(&response(&[1], vec![record()], &[1.0, bad]), 1).unwrap();
             assert_eq!((answer.found, answer.rejected), (vec![None], 1));
         }
     }
@@ -347,7 +362,7 @@ mod tests {
             response(&[1], vec![Record { width: u32::MAX, ..record() }], &[1.0, 2.0]),
         ];
         for lie in lies {
-            assert!(read_answer(&lie, &model(), 1).is_err(), "{lie:?}");
+            assert!(read(&lie, 1).is_err(), "{lie:?}");
         }
     }
 }

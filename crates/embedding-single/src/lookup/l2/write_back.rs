@@ -12,20 +12,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use protocol::cache::{ElementType, NewRecord, PutManyResponse, PutStatus};
+use protocol::cache::{NewRecord, PutManyResponse, PutStatus};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    shard::{Shard, ShardError, stored_class},
+    shard::{Shard, ShardError},
     watch::Watch,
 };
 use crate::{
     key::CacheKey,
     lookup::l1::CachedVector,
     metrics::{Metrics, Written},
+    precision,
 };
 
 /// Records that may wait.
@@ -76,17 +77,15 @@ impl Draft {
     }
 
     fn record(&self, vector: &CachedVector) -> NewRecord {
-        let mut numbers = Vec::new();
-        vector::codec::extend_float32(&mut numbers, &vector.pooled);
         NewRecord {
             key: Bytes::copy_from_slice(&self.key.0),
             width: u32::try_from(vector.pooled.len()).unwrap_or(u32::MAX),
-            element_type: ElementType::Float32.into(),
-            precision_class: stored_class(vector.class).into(),
+            element_type: precision::element_type(vector.class).into(),
+            precision_class: precision::to_stored(vector.class).into(),
             tokens: vector.tokens,
             truncated: vector.truncated,
             identity: Bytes::copy_from_slice(&self.identity),
-            vector: numbers.into(),
+            vector: precision::encode(vector.class, &vector.pooled).into(),
             // Known when it is sent.
             ttl_ms: 0,
         }
