@@ -120,7 +120,7 @@ impl GridArgs {
 
 /// What runs and how well: services, balancer slots, models, caches
 ///
-/// Reads the state file of `up`, asks every service (at most a second each, all at once), HAProxy's stats socket and
+/// Reads the state file of `up`, asks every service (at most a second a question, all services at once), HAProxy's stats socket and
 /// /proc. CPU and rates are those of half a second. Where embedding-single asks for a key, API_KEY is sent.
 ///
 /// Exits 0 where all is ready; 1 where a service is not ready or degraded, a balancer slot is down, or an objective of --slo is

@@ -166,6 +166,7 @@ mod tests {
             name: name.to_owned(),
             program: PathBuf::new(),
             args: Vec::new(),
+            env_removed: Vec::new(),
             env: Vec::new(),
             log: PathBuf::from(format!("{name}.log")),
             port,

@@ -120,8 +120,8 @@ impl Cache for Grpc {
 
     async fn get_memo(&self, request: Request<GetMemoRequest>) -> Result<Response<GetMemoResponse>, Status> {
         let GetMemoRequest { namespace, name } = request.into_inner();
-        let store = self.slot.store()?;
-        Ok(Response::new(GetMemoResponse { value: store.memo(&namespace, &name) }))
+        // A memo that is being written holds up those who read, for as long as the disk takes.
+        self.with_store(move |store| Ok(GetMemoResponse { value: store.memo(&namespace, &name) })).await
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {

@@ -99,7 +99,7 @@ fn headers(rendering: &Rendering) -> HeaderMap {
         (CACHE, HeaderValue::from_static(cache_word(rendering))),
         (CACHE_HITS, HeaderValue::from(*hits)),
         (MODEL_IDENTITY, value(&rendering.model.identity)),
-        (PRECISION, HeaderValue::from_static(precision_name(lowest_class(vectors)))),
+        (PRECISION, HeaderValue::from_static(lowest_class(vectors).name())),
         (CACHE_TIME, time(*lookup_time + times.l2)),
         (TOKENIZATION_TIME, time(times.tokenization)),
         (QUEUE_TIME, time(times.queue)),
@@ -119,17 +119,6 @@ fn cache_word(rendering: &Rendering) -> &'static str {
         (CacheUse::Full, 0) => "miss",
         (CacheUse::Full, hits) if hits == vectors.len() => "hit",
         (CacheUse::Full, _) => "partial",
-    }
-}
-
-/// The name of a precision class, as clients read it.
-pub(crate) fn precision_name(class: PrecisionClass) -> &'static str {
-    match class {
-        PrecisionClass::Float32 => "float32",
-        PrecisionClass::Bfloat16 => "bfloat16",
-        PrecisionClass::Float16 => "float16",
-        PrecisionClass::Int8 => "int8",
-        PrecisionClass::Unspecified => "unspecified",
     }
 }
 

@@ -16,6 +16,8 @@ use crate::config::BertConfig;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
+/// Buffers are made for a multiple of so many tokens.
+const TOKENS_STEP: usize = 64;
 /// Heads of another width are computed by candle.
 const HEAD_WIDTH_MULTIPLE: usize = 32;
 
@@ -112,10 +114,9 @@ impl PackedEncoder {
 
     fn take_buffers(&self, tokens: usize) -> Buffers {
         let taken = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match taken {
-            Some(buffers) if buffers.tokens_max >= tokens => buffers,
-            Some(_) | None => Buffers::new(self, tokens),
-        }
+        let fitting = taken.filter(|buffers| buffers.tokens_max >= tokens);
+        // Rounded up, so that passes of a few more tokens need no new ones.
+        fitting.unwrap_or_else(|| Buffers::new(self, tokens.next_multiple_of(TOKENS_STEP)))
     }
 
     fn embed(&self, batch: &RaggedBatch, buffers: &mut Buffers) {

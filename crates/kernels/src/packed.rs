@@ -70,12 +70,6 @@ impl PackedLinear {
         self.inputs
     }
 
-    /// How many numbers a row of the output has.
-    #[must_use]
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// Bytes of the packed weights and the bias.
     #[must_use]
     pub fn bytes(&self) -> usize {

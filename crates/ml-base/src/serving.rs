@@ -111,21 +111,11 @@ impl Serving {
                 "trained_dimensions": self.files.trained_dimensions,
                 "tokens_max": self.tokens_max,
                 "pooling": self.files.pooling.to_string(),
-                "precision": precision_name(self.precision),
+                "precision": self.precision.name(),
             },
             "limits": self.limits,
             "load": { "queued_texts": load.texts, "queued_tokens": load.tokens },
         })
-    }
-}
-
-fn precision_name(class: PrecisionClass) -> &'static str {
-    match class {
-        PrecisionClass::Float32 => "float32",
-        PrecisionClass::Bfloat16 => "bfloat16",
-        PrecisionClass::Float16 => "float16",
-        PrecisionClass::Int8 => "int8",
-        PrecisionClass::Unspecified => "unspecified",
     }
 }
 

@@ -23,6 +23,19 @@ pub mod inference {
     tonic::include_proto!("sutra.inference.v1");
 }
 
+impl inference::PrecisionClass {
+    /// The name that clients read, as in `x-precision`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Float32 => "float32",
+            Self::Bfloat16 => "bfloat16",
+            Self::Float16 => "float16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// Messages and services of `proto/sutra/cache/v1`.
 #[expect(missing_docs, clippy::too_many_lines, reason = "generated; the documentation is in the .proto")]
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]

@@ -23,7 +23,11 @@ impl Running {
     /// Starts the program, its output appended to its log. `exited` is called from another thread when the process ends.
     pub(super) fn launch(spec: &ServiceSpec, exited: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let log = log::open_append(&spec.log)?;
-        let child = Command::new(&spec.program)
+        let mut command = Command::new(&spec.program);
+        for name in &spec.env_removed {
+            command.env_remove(name);
+        }
+        let child = command
             .args(&spec.args)
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
             .process_group(0)

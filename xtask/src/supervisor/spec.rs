@@ -15,6 +15,8 @@ pub(crate) struct ServiceSpec {
     pub(crate) program: PathBuf,
     /// Its arguments; no secret belongs here.
     pub(crate) args: Vec<OsString>,
+    /// Variables of the caller that it shall not see.
+    pub(crate) env_removed: Vec<String>,
     /// Variables set beside those of the caller.
     pub(crate) env: Vec<(String, OsString)>,
     /// Where its output goes.

@@ -36,6 +36,7 @@ fn shell(folder: &TempDir, name: &str, script: &str) -> ServiceSpec {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
         env: vec![("FILE".to_owned(), ready_file(folder.path(), name).into())],
+        env_removed: Vec::new(),
         log: folder.path().join(format!("{name}.log")),
         port: 0,
     }

@@ -141,6 +141,7 @@ mod tests {
             name: "fake".to_owned(),
             program: "/bin/sh".into(),
             args: vec!["-c".into(), script.into()],
+            env_removed: Vec::new(),
             env: Vec::new(),
             log: workspace.logs().join("fake.log"),
             port: 0,

@@ -54,6 +54,9 @@ impl Host {
     /// Calls at once that the balancer may give one replica, so that none is refused by its own permits.
     pub(super) fn balanced_calls_max(&self) -> usize {
         let number = |value: &OsStr| value.to_str()?.parse().ok();
+        if let Some(chosen) = self.variable("ML_BASE_LB_MAXCONN").and_then(number) {
+            return chosen;
+        }
         let permits = self
             .variable("ML_BASE_CALLS_MAX")
             .and_then(number)
@@ -93,6 +96,7 @@ mod tests {
             ([("SUTRA_EDITION", "simple"), ("ML_BASE_CALLS_MAX", "")], 8),
             ([("SUTRA_EDITION", "simple"), ("ML_BASE_CALLS_MAX", "20")], 20),
             ([("SUTRA_EDITION", "enterprise"), ("ML_BASE_CALLS_MAX", "1000")], 32),
+            ([("SUTRA_EDITION", "simple"), ("ML_BASE_LB_MAXCONN", "5")], 5),
         ] {
             assert_eq!(host(2, &variables).balanced_calls_max(), expected, "{variables:?}");
         }

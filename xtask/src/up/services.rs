@@ -10,6 +10,9 @@ use super::plan::{Plan, Role};
 use crate::supervisor::ServiceSpec;
 use crate::workspace::Workspace;
 
+/// Server lines of the balancer's file.
+const REPLICAS_MAX: u16 = 8;
+
 /// Every service of `plan`, in the order they start. HAProxy takes orders at `admin_socket`.
 pub(super) fn specs(plan: &Plan, workspace: &Workspace, admin_socket: &Path) -> Result<Vec<ServiceSpec>> {
     let binaries = workspace.binaries()?;
@@ -31,7 +34,8 @@ impl Grid<'_> {
         let name = role.name();
         let log = self.workspace.logs().join(format!("{name}.log"));
         let env = self.variables(role, port).set;
-        ServiceSpec { name, program: self.program(role), args: self.args(role), env, log, port }
+        let (program, args) = (self.program(role), self.args(role));
+        ServiceSpec { name, program, args, env_removed: removed(role), env, log, port }
     }
 
     fn program(&self, role: Role<'_>) -> PathBuf {
@@ -108,6 +112,17 @@ impl Grid<'_> {
             .fixed("SUTRA_CACHE_PORT", ports.shard.to_string())
             .unless_given("SUTRA_CACHE_ENABLED", "true")
             .unless_given("EMBEDDING_ML_BASE_CALLS_MAX", calls_max.to_string())
+    }
+}
+
+/// The balancer takes every replica that it is told of, and `ML_BASE_DNS` before all: only ours are meant.
+fn removed(role: Role<'_>) -> Vec<String> {
+    match role {
+        Role::Haproxy { .. } => {
+            let replicas = (1..=REPLICAS_MAX).map(|number| format!("ML_BASE_{number}"));
+            replicas.chain(["ML_BASE_DNS".to_owned()]).collect()
+        }
+        Role::CacheShard | Role::MlBase { .. } | Role::EmbeddingSingle => Vec::new(),
     }
 }
 
@@ -199,6 +214,9 @@ mod tests {
             "ML_BASE_2=127.0.0.1:9005",
         ];
         assert_eq!(env, expected);
+        for foreign in ["ML_BASE_DNS", "ML_BASE_3", "ML_BASE_8"] {
+            assert!(haproxy.env_removed.iter().any(|name| name == foreign), "{foreign}");
+        }
         assert_eq!(haproxy.program, Path::new("/opt/haproxy"));
         assert_eq!(haproxy.args, ["-W", "-db", "-f", "/w/haproxy/ml-base-lb.cfg"]);
         assert_eq!(haproxy.port, 9001);

@@ -78,7 +78,7 @@ impl Store {
     /// Keeps `value` under `name` in `namespace`, in the place of what was there. It is on the disk itself afterwards.
     ///
     /// # Errors
-    /// [`MemoError`]; what was there stays then.
+    /// [`MemoError`]; what was there is answered on. If only the last fsync failed, the next start may find the new one.
     pub fn put_memo(&self, namespace: &str, name: &str, value: Bytes) -> Result<(), MemoError> {
         check(namespace, name, &value)?;
         let mut memos = lock(&self.memos);

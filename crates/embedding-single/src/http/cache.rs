@@ -15,7 +15,7 @@ use crate::{
     http::Front,
     lookup::{
         Cleared,
-        counts::Level,
+        counts::{Level, Levels},
         l2::{L2, ShardState, Sight},
     },
 };
@@ -62,18 +62,21 @@ struct TotalStats {
 /// Counts distinct texts of each request, since the start or the last clear.
 pub(crate) async fn stats(State(front): State<Arc<Front>>) -> Response {
     let (counts, caches) = (front.lookup.counts(), front.lookup.caches());
-    let Level { hits, misses } = counts.l1();
-    let size = caches.l1.size().entries;
-    let l2_level = caches.l2.as_ref().map(|_| counts.l2()).unwrap_or_default();
-    let all = Level { hits: hits + l2_level.hits, misses: misses - l2_level.hits };
+    let Levels { l1, l2, total } = counts.levels();
+    let l2 = if caches.l2.is_some() { l2 } else { Level::default() };
     let stats = Stats {
-        l1: L1Stats { size, hits, misses, hit_rate: hit_rate(counts.l1()) },
-        l2: l2_stats(caches.l2.as_deref(), l2_level),
+        l1: L1Stats {
+            size: caches.l1.size().entries,
+            hits: l1.hits,
+            misses: l1.misses,
+            hit_rate: hit_rate(l1),
+        },
+        l2: l2_stats(caches.l2.as_deref(), l2),
         total: TotalStats {
-            requests: hits + misses,
-            hits: all.hits,
-            misses: all.misses,
-            hit_rate: hit_rate(all),
+            requests: total.hits + total.misses,
+            hits: total.hits,
+            misses: total.misses,
+            hit_rate: hit_rate(total),
         },
     };
     Json(stats).into_response()

@@ -13,7 +13,7 @@ use service::{
     refusal::{self, Speaks},
 };
 
-use crate::{SERVICE, VERSION, answer, http::Front, models::Model};
+use crate::{SERVICE, VERSION, http::Front, models::Model};
 
 #[derive(Serialize)]
 struct Info<'a> {
@@ -87,7 +87,7 @@ fn model_info(model: &Model) -> ModelInfo<'_> {
         width: model.width,
         trained_dimensions: &model.trained_dimensions,
         tokens_max: model.tokens_max,
-        precision: answer::precision_name(model.precision),
+        precision: model.precision.name(),
         pooling: &model.pooling,
     }
 }

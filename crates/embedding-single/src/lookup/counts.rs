@@ -13,6 +13,17 @@ pub(crate) struct Level {
     pub(crate) misses: u64,
 }
 
+/// Each level, and both together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Levels {
+    /// L1: every text that did not bypass it.
+    pub(crate) l1: Level,
+    /// L2: every text that was looked up there, or would have been. Whoever shares a flight has looked up nothing.
+    pub(crate) l2: Level,
+    /// Texts that had to be computed, or waited for, and texts that had not.
+    pub(crate) total: Level,
+}
+
 /// Counts by level.
 #[derive(Debug)]
 pub(crate) struct Counts {
@@ -48,16 +59,14 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// L1: every text that did not bypass it.
-    pub(crate) fn l1(&self) -> Level {
+    /// All levels at one moment: read one by one, a level could have more hits than the one before it had misses.
+    pub(crate) fn levels(&self) -> Levels {
         let [l1_hits, l2_hits, coalesced, misses] = self.read();
-        Level { hits: l1_hits, misses: l2_hits + coalesced + misses }
-    }
-
-    /// L2: every text that was looked up there, or would have been. Whoever shares a flight has looked up nothing.
-    pub(crate) fn l2(&self) -> Level {
-        let [_, l2_hits, _, misses] = self.read();
-        Level { hits: l2_hits, misses }
+        Levels {
+            l1: Level { hits: l1_hits, misses: l2_hits + coalesced + misses },
+            l2: Level { hits: l2_hits, misses },
+            total: Level { hits: l1_hits + l2_hits, misses: coalesced + misses },
+        }
     }
 
     /// Starts counting anew.

@@ -117,12 +117,14 @@ impl L2 {
         }
         let start = Instant::now();
         let deadline = start + self.budget;
-        let calls = keys.chunks(self.watch.keys_max());
-        let calls = join_all(calls.map(|keys| self.shard.get_many(model, keys, deadline))).await;
+        // Read once: the watch may learn another limit while the calls are under way.
+        let keys_max = self.watch.keys_max();
+        let calls = keys.chunks(keys_max).map(|keys| self.shard.get_many(model, keys, deadline));
+        let calls = join_all(calls).await;
         self.metrics.l2_time(start.elapsed());
         let mut found = Vec::with_capacity(keys.len());
         let mut outcome = Outcome::Answered;
-        for (call, keys) in calls.into_iter().zip(keys.chunks(self.watch.keys_max())) {
+        for (call, keys) in calls.into_iter().zip(keys.chunks(keys_max)) {
             match call {
                 Ok(answer) => {
                     self.metrics.l2_call(L2Call::Answered);

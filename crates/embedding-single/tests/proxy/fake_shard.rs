@@ -54,6 +54,7 @@ pub(crate) struct State {
     namespaces: Mutex<Vec<String>>,
     memos: watch::Sender<HashMap<String, Bytes>>,
     recalls: watch::Sender<usize>,
+    keys_max: watch::Sender<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +80,7 @@ impl FakeShard {
             namespaces: Mutex::default(),
             memos: watch::Sender::default(),
             recalls: watch::Sender::default(),
+            keys_max: watch::Sender::new(100),
         });
         let app = Router::new()
             .route_service("/sutra.cache.v1.Cache/{*rest}", CacheServer::new(Service(state.clone())));
@@ -127,6 +129,11 @@ impl FakeShard {
         let mut recalls = self.state.recalls.subscribe();
         let before = *recalls.borrow();
         recalls.wait_for(|recalls| *recalls >= before + more).await.unwrap();
+    }
+
+    /// Says another limit from now on.
+    pub(crate) fn set_keys_max(&self, keys_max: u32) {
+        self.state.keys_max.send_replace(keys_max);
     }
 
     /// Spoils all memos.
@@ -263,9 +270,11 @@ impl Cache for Service {
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         self.0.unless(&[Mode::Frozen]).await;
         Ok(Response::new(StatsResponse {
+            // Shows which limit a proxy has seen.
+            entries: u64::from(*self.0.keys_max.borrow()),
             bytes: BYTES,
             generation: self.0.generation(),
-            limits: Some(Limits { keys_max: 100, ..Limits::default() }),
+            limits: Some(Limits { keys_max: *self.0.keys_max.borrow(), ..Limits::default() }),
             ..StatsResponse::default()
         }))
     }

@@ -134,6 +134,23 @@ async fn lists_longer_than_the_shard_takes_are_looked_up_in_several_calls() {
 }
 
 #[tokio::test]
+async fn a_limit_that_changes_while_the_shard_is_asked_loses_no_text() {
+    let pair = Pair::start_with(&["--shard-timeout", "30"]).await;
+    pair.shard.set(Mode::Silent);
+    let mut asking = pair.one().await;
+    let asked = tokio::spawn(async move {
+        let texts: Vec<String> = (0..250).map(|number| number.to_string()).collect();
+        asking.embed(&json!({"texts": texts})).await.rows().len()
+    });
+    pair.shard.looked_up(3).await;
+    pair.shard.set_keys_max(1000);
+    let mut one = pair.one().await;
+    until(async || l2(&mut one).await["entries"] == 1000).await;
+    pair.shard.set(Mode::Honest);
+    assert_eq!(asked.await.unwrap(), 250);
+}
+
+#[tokio::test]
 async fn what_the_caller_says_of_time_and_cache_holds_for_the_shard_too() {
     let pair = Pair::start_with(&["--shard-ttl", "1000"]).await;
     let mut one = pair.one().await;
