@@ -24,6 +24,7 @@ pub enum Output<'a> {
 #[derive(Debug)]
 pub(crate) struct Sink<'a> {
     pub(crate) output: Output<'a>,
+    pub(crate) rows: usize,
     pub(crate) width: usize,
 }
 
@@ -56,7 +57,7 @@ impl<'a> Output<'a> {
             Self::Gelu(to) => Self::Gelu(shaped(to, rows, width, tier)),
             checked @ (Self::Rows(_) | Self::AddTo(_)) => checked,
         };
-        Sink { output, width }
+        Sink { output, rows, width }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
+use crate::linear::ROWS_TOGETHER;
 use crate::tier::{Kind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
@@ -10,7 +11,7 @@ pub struct Scratch {
     tier: Tier,
     tokens_max: usize,
     head_width: usize,
-    /// Sums of a product before they are finished: a block of `(32, 32)`.
+    /// Sums of a product before they are finished: blocks of `(32, 32)`.
     pub(crate) sums: Aligned<f32>,
     /// Scores of 32 queries against all keys of a text.
     pub(crate) scores: Aligned<f32>,
@@ -46,7 +47,7 @@ impl Scratch {
             tier,
             tokens_max: tokens,
             head_width,
-            sums: Aligned::zeros(BLOCK * BLOCK),
+            sums: Aligned::zeros(ROWS_TOGETHER * BLOCK),
             scores: Aligned::zeros(tokens * BLOCK),
             factors: Aligned::zeros(BLOCK),
             text,
