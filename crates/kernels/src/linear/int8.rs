@@ -141,40 +141,31 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Makes floats of the `whole` sums of `rows` of a block that begins at line `line`, and hands them on.
-    fn finish(&self, sink: &mut Sink<'_>, block: Block, whole: &[i32], sums: &mut [f32]) {
-        let Block { line, place, begin, end } = block;
+    /// Makes floats of the `whole` sums of `place`, counted from the first row here, and hands them on.
+    fn finish(&self, sink: &mut Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
         let outputs = &self.weights.scales[place.panel * BLOCK..][..BLOCK];
-        let rows = &self.left.scales()[line + begin..line + end];
-        let (whole, floats) = (&whole[begin * BLOCK..end * BLOCK], &mut sums[begin * BLOCK..end * BLOCK]);
+        let scales = &self.left.scales()[place.row..][..place.rows];
+        let (whole, floats) = (&whole[..place.rows * BLOCK], &mut sums[..place.rows * BLOCK]);
+        let place = Place { row: self.first + place.row, ..place };
         match self.tier.kind() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: both tiers prove that the CPU has AVX-512, and AMX bf16 the conversion to bf16 as well.
             Kind::AmxBf16 => unsafe {
-                vnni::to_floats(whole, outputs, rows, floats);
-                avx512::finish_blocks(sink, place, sums, self.bias, begin..end);
+                vnni::to_floats(whole, outputs, scales, floats);
+                avx512::finish_blocks(sink, place, floats, self.bias, 0..place.rows);
             },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512 => unsafe {
-                vnni::to_floats(whole, outputs, rows, floats);
-                avx512::finish_rows(sink, place, sums, self.bias, begin..end);
+                vnni::to_floats(whole, outputs, scales, floats);
+                avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
             },
             _ => {
-                portable::to_floats(whole, outputs, rows, floats);
-                output::portable::finish(sink, place, sums, self.bias);
+                portable::to_floats(whole, outputs, scales, floats);
+                output::portable::finish(sink, place, floats, self.bias);
             }
         }
     }
-}
-
-/// The rows `begin .. end` of the sums of `place`, whose first row is line `line` of the quantised ones.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    line: usize,
-    place: Place,
-    begin: usize,
-    end: usize,
 }
 
 fn apply_panels(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
@@ -182,12 +173,11 @@ fn apply_panels(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], su
     for panel in 0..product.weights.values.len() / (product.steps * STEP) {
         let weights = &product.weights.values[panel * product.steps * STEP..][..product.steps * STEP];
         let begins = &product.weights.begins[panel * BLOCK..][..BLOCK];
-        for line in (0..product.rows).step_by(ROWS) {
-            let rows = ROWS.min(product.rows - line);
-            let left = Left { lines: &lines[line * LINE..], stride, rows };
+        for row in (0..product.rows).step_by(ROWS) {
+            let place = Place { row, rows: ROWS.min(product.rows - row), panel };
+            let left = Left { lines: &lines[row * LINE..], stride, rows: place.rows };
             multiply(product.weights.kind, left, weights, begins, whole);
-            let place = Place { row: product.first + line, rows, panel };
-            product.finish(sink, Block { line, place, begin: 0, end: rows }, whole, sums);
+            product.finish(sink, place, whole, sums);
         }
     }
 }

@@ -9,64 +9,102 @@ use crate::activations::{Activations, BLOCK, Layout};
 /// Quantises `rows` of either layout.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn fill(input: &Activations, rows: Range<usize>, mut to: Lines<'_>) {
-    for (line, row) in rows.enumerate() {
-        match &input.layout {
-            Layout::Blocks { values, stride } => {
-                let from = Bf16Row { values, stride: *stride, row, blocks: input.width().div_ceil(BLOCK) };
+    match &input.layout {
+        Layout::Blocks { values, stride } => {
+            let blocks = input.width().div_ceil(BLOCK);
+            for line in (0..rows.len()).step_by(ROWS) {
+                let count = ROWS.min(rows.len() - line);
+                let from = Bf16Rows { values, stride: *stride, row: rows.start + line, count, blocks };
                 from.quantise(line, &mut to);
             }
-            Layout::Rows(values) => {
+        }
+        Layout::Rows(values) => {
+            for (line, row) in rows.enumerate() {
                 quantise_f32(&values[row * input.width()..][..input.width()], line, &mut to);
             }
         }
     }
 }
 
-/// A row in blocks of 32 columns.
+/// Rows of bf16 that are read side by side: in each block they are one stretch of memory.
+const ROWS: usize = 8;
+
+/// Up to [`ROWS`] rows in blocks of 32 columns.
 #[derive(Debug, Clone, Copy)]
-struct Bf16Row<'a> {
+struct Bf16Rows<'a> {
     values: &'a [u16],
     stride: usize,
     row: usize,
+    count: usize,
     blocks: usize,
 }
 
-impl Bf16Row<'_> {
+impl<'a> Bf16Rows<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn quantise(self, line: usize, to: &mut Lines<'_>) {
-        let mut sizes = _mm512_setzero_si512();
-        for block in 0..self.blocks {
-            let size = _mm512_and_si512(self.load(block), _mm512_set1_epi16(0x7fff));
-            sizes = _mm512_max_epu16(sizes, size);
+        let mut scales = [Scale::of(0); ROWS];
+        for (scale, sizes) in scales.iter_mut().zip(self.sizes()) {
+            *scale = scale_of_bf16(sizes);
         }
-        // Numbers of both halves as upper halves of an f32, which is what bf16 is.
-        let odd = _mm512_and_si512(sizes, _mm512_set1_epi32(UPPER));
-        let max = _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_slli_epi32::<16>(sizes), odd));
-        let scale = Scale::of(max);
-        to.scales[line] = scale.scale;
+        for (to, scale) in to.scales[line..].iter_mut().zip(&scales[..self.count]) {
+            *to = scale.scale;
+        }
         let flip = _mm512_set1_epi8(to.flip.cast_signed());
-        for block in 0..self.blocks.div_ceil(2) {
-            let low = whole_bf16(self.load(2 * block), scale);
-            let high = if 2 * block + 1 < self.blocks {
-                whole_bf16(self.load(2 * block + 1), scale)
-            } else {
-                _mm512_setzero_si512()
-            };
-            // Packing goes by lanes of 128 bits: eight of the one, eight of the other.
-            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-            let bytes = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(low, high));
-            store(to.line(block, line), _mm512_xor_si512(bytes, flip));
+        // Packing goes by lanes of 128 bits: eight of the one, eight of the other.
+        let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        for step in 0..self.blocks.div_ceil(2) {
+            let low = self.lines(2 * step);
+            // Where there is no second block, the bytes of it meet weights that are zero.
+            let high = self.lines((2 * step + 1).min(self.blocks - 1));
+            let to = &mut to.values[(step * to.stride + line) * LINE..][..self.count * LINE];
+            let lines = low.chunks_exact(BLOCK).zip(high.chunks_exact(BLOCK));
+            for ((to, (low, high)), scale) in to.chunks_exact_mut(LINE).zip(lines).zip(&scales) {
+                let packed = _mm512_packs_epi16(
+                    whole_bf16(load_bf16(low), *scale),
+                    whole_bf16(load_bf16(high), *scale),
+                );
+                store(to, _mm512_xor_si512(_mm512_permutexvar_epi64(order, packed), flip));
+            }
         }
     }
 
+    /// The largest size of each row, in 32 parts.
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn load(self, block: usize) -> __m512i {
-        let line = &self.values[(block * self.stride + self.row) * BLOCK..][..BLOCK];
-        // SAFETY: the slice has 32 numbers of sixteen bits.
-        unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn sizes(self) -> [__m512i; ROWS] {
+        let mut sizes = [_mm512_setzero_si512(); ROWS];
+        for block in 0..self.blocks {
+            for (sizes, line) in sizes.iter_mut().zip(self.lines(block).chunks_exact(BLOCK)) {
+                let size = _mm512_and_si512(load_bf16(line), _mm512_set1_epi16(0x7fff));
+                *sizes = _mm512_max_epu16(*sizes, size);
+            }
+        }
+        sizes
     }
+
+    /// A line of each row.
+    #[inline]
+    fn lines(self, block: usize) -> &'a [u16] {
+        &self.values[(block * self.stride + self.row) * BLOCK..][..self.count * BLOCK]
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_bf16(line: &[u16]) -> __m512i {
+    let line = &line[..BLOCK];
+    // SAFETY: the slice has 32 numbers of sixteen bits.
+    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+}
+
+/// The scale of a row whose sizes in bf16 are at most the largest of these.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scale_of_bf16(sizes: __m512i) -> Scale {
+    // Numbers of both halves as upper halves of an f32, which is what bf16 is.
+    let odd = _mm512_and_si512(sizes, _mm512_set1_epi32(UPPER));
+    Scale::of(_mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_slli_epi32::<16>(sizes), odd)))
 }
 
 /// The upper half of each f32.

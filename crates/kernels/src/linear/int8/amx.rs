@@ -8,10 +8,13 @@
 //! As for bf16, vector units finish the block before while tiles of one block are multiplied.
 
 use std::arch::asm;
+use std::ops::Range;
 
-use super::{Block, LINE, Product, STEP};
+use super::vnni::to_floats;
+use super::{LINE, Product, STEP};
 use crate::activations::BLOCK;
 use crate::linear::amx::{Tiles, prefetch, share, store, zero};
+use crate::output::avx512::finish_blocks;
 use crate::output::{Place, Sink};
 
 /// # Safety
@@ -19,54 +22,70 @@ use crate::output::{Place, Sink};
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
     let (lines, stride) = product.left.lines();
-    let steps = product.steps;
-    assert!(product.rows.next_multiple_of(BLOCK) <= stride && steps * stride * LINE <= lines.len());
-    assert!(whole.len() >= BLOCK * BLOCK && sums.len() >= BLOCK * BLOCK);
+    let (rows, steps) = (product.rows, product.steps);
+    assert!(rows.next_multiple_of(BLOCK) <= stride && steps * stride * LINE <= lines.len());
+    let (whole, sums) = (&mut whole[..SUMS], &mut sums[..SUMS]);
     // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
-    let share_ahead = BLOCK.div_ceil(product.rows.div_ceil(BLOCK).max(1));
-    let mut before: Option<Block> = None;
+    let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
+    let mut before: Option<Place> = None;
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
     for (panel, weights) in product.weights.values.chunks_exact(steps * STEP).enumerate() {
-        for line in (0..product.rows).step_by(BLOCK) {
-            let rows = BLOCK.min(product.rows - line);
-            let place = Place { row: product.first + line, rows, panel };
+        for row in (0..rows).step_by(BLOCK) {
+            let place = Place { row, rows: BLOCK.min(rows - row), panel };
             for step in 0..steps {
                 let operands = Operands {
-                    left: lines[(step * stride + line) * LINE..].as_ptr(),
+                    left: lines[(step * stride + row) * LINE..].as_ptr(),
                     panel: weights[step * STEP..].as_ptr(),
                 };
-                // SAFETY: 32 lines from `line` on lie in each block of the left side, as asserted, and a pair of tiles for each
+                // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
                 // step in the chunk of weights; sums have room for 32 rows of 32.
                 unsafe {
                     match before {
-                        _ if step > 0 => operands.step(rows),
-                        None => operands.begin(rows),
-                        Some(before) => operands.change(before.place.rows, rows, whole.as_mut_ptr()),
+                        _ if step > 0 => operands.step(place.rows),
+                        None => operands.begin(place.rows),
+                        Some(before) => operands.change(before.rows, place.rows, whole.as_mut_ptr()),
                     }
                 }
-                let ahead = weights.len() + (line / BLOCK * steps + step) * share_ahead * LINE;
+                let ahead = weights.len() + (row / BLOCK * steps + step) * share_ahead * LINE;
                 prefetch(weights.as_ptr().wrapping_add(ahead).cast(), share_ahead);
-                if let Some(block) = before {
-                    let range = share(step, steps, block.place.rows);
+                if let Some(place) = before {
+                    let range = share(step, steps, place.rows);
                     if !range.is_empty() {
-                        product.finish(
-                            sink,
-                            Block { begin: range.start, end: range.end, ..block },
-                            whole,
-                            sums,
-                        );
+                        finish(&product, sink, place, range, whole, sums);
                     }
                 }
             }
-            before = Some(Block { line, place, begin: 0, end: rows });
+            before = Some(place);
         }
     }
-    if let Some(block) = before {
+    if let Some(place) = before {
         // SAFETY: as above.
-        unsafe { store(whole.as_mut_ptr().cast(), BLOCK, block.place.rows) };
-        product.finish(sink, block, whole, sums);
+        unsafe { store(whole.as_mut_ptr().cast(), BLOCK, place.rows) };
+        finish(&product, sink, place, 0..place.rows, whole, sums);
     }
+}
+
+/// Numbers in the sums of a block.
+const SUMS: usize = BLOCK * BLOCK;
+
+/// Makes floats of the `whole` sums of some rows of `place`, counted from the first of the product, and hands them on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn finish(
+    product: &Product<'_>,
+    sink: &mut Sink<'_>,
+    place: Place,
+    range: Range<usize>,
+    whole: &[i32],
+    sums: &mut [f32],
+) {
+    let outputs = &product.weights.scales[place.panel * BLOCK..][..BLOCK];
+    let rows = &product.left.scales()[place.row + range.start..place.row + range.end];
+    let numbers = range.start * BLOCK..range.end * BLOCK;
+    to_floats(&whole[numbers.clone()], outputs, rows, &mut sums[numbers]);
+    let place = Place { row: product.first + place.row, ..place };
+    finish_blocks(sink, place, sums, product.bias, range);
 }
 
 /// One step of 64 inputs: two tiles of rows (or one), two tiles of weights.
