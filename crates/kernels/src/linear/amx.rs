@@ -10,11 +10,11 @@
 mod tiles;
 
 use self::tiles::{Change, Operands};
-pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store};
+pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
 use super::ROWS_TOGETHER;
 use crate::activations::BLOCK;
-use crate::output::avx512::{AddToRows, Finish, GeluIntoLines, IntoLines, IntoRows, Target, Unfinished};
-use crate::output::{Output, Place, Sink};
+use crate::output::avx512::{Finish, Target, Unfinished, kinds};
+use crate::output::{Gate, Output, Place, Sink};
 use crate::packed::TILE;
 
 /// Numbers in the sums of a block.
@@ -102,7 +102,7 @@ impl Product<'_> {
     /// # Safety
     /// [`Tiles`] are configured; `target` is as large as the product, `sums` as large as those of all slots.
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run<F: Finish>(&self, target: Target, sums: *mut f32) {
+    unsafe fn run<F: Finish>(&self, target: &Target<'_>, sums: *mut f32) {
         // SAFETY: as the caller says.
         unsafe {
             if self.rows <= BLOCK {
@@ -116,7 +116,7 @@ impl Product<'_> {
     /// # Safety
     /// As of [`Product::run`].
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, target: Target, sums: *mut f32) {
+    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, target: &Target<'_>, sums: *mut f32) {
         let mut tasks = self.tasks().peekable();
         let mut slot_before = 0;
         let mut unfinished = Unfinished::none();
@@ -181,10 +181,12 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
     // SAFETY: tiles are configured; activations of this tier are lines of bf16.
     unsafe {
         match sink.output {
-            Output::Rows(_) => product.run::<IntoRows>(target, sums),
-            Output::AddTo(_) => product.run::<AddToRows>(target, sums),
-            Output::Activations(_) => product.run::<IntoLines>(target, sums),
-            Output::Gelu(_) => product.run::<GeluIntoLines>(target, sums),
+            Output::Rows(_) => product.run::<kinds::IntoRows>(&target, sums),
+            Output::AddTo(_) => product.run::<kinds::AddToRows>(&target, sums),
+            Output::Activations(_) | Output::Rotated(..) => product.run::<kinds::IntoLines>(&target, sums),
+            Output::Gelu(_) => product.run::<kinds::GeluLines>(&target, sums),
+            Output::Gated(_, Gate::Silu) => product.run::<kinds::SiluGatedLines>(&target, sums),
+            Output::Gated(_, Gate::Gelu) => product.run::<kinds::GeluGatedLines>(&target, sums),
         }
     }
 }
@@ -192,7 +194,7 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
 /// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next, and a tile
 /// that is waited for stops everything.
 #[inline]
-fn prefetch(from: *const u16, count: usize) {
+pub(super) fn prefetch(from: *const u16, count: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.

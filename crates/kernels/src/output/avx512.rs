@@ -1,15 +1,17 @@
 //! Finishing sums in 512-bit registers: a row of a panel is two of them.
 
+pub(crate) mod kinds;
+
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Output, Place, Sink};
+pub(crate) use self::kinds::Finish;
+use self::kinds::Row;
+use super::{Gate, Output, Place, Rotation, Sink};
 use crate::activations::{BLOCK, Layout};
-use crate::convert::avx512::write_bf16;
-use crate::gelu::avx512::{gelu, gelu_for_bf16};
 
 /// 32 columns.
-type Pair = [__m512; 2];
+pub(super) type Pair = [__m512; 2];
 
 /// The columns of a panel that exist, sixteen to a mask.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +54,7 @@ impl Masks {
 }
 
 /// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 pub(crate) fn finish_rows(
     sink: &mut Sink<'_>,
     place: Place,
@@ -60,115 +62,95 @@ pub(crate) fn finish_rows(
     bias: &[f32],
     range: Range<usize>,
 ) {
-    let place = Place { row: place.row + range.start, rows: range.len(), panel: place.panel };
-    let sums = &sums[range.start * BLOCK..range.end * BLOCK];
-    let mut rows = Target::of(sink).block(place, sums.as_ptr(), bias);
+    let mut rows = unfinished(sink, place, sums, bias, range);
     // SAFETY: the place was checked, and there are as many sums.
     unsafe {
         match sink.output {
-            Output::Rows(_) | Output::Activations(_) => rows.all::<IntoRows>(),
-            Output::AddTo(_) => rows.all::<AddToRows>(),
-            Output::Gelu(_) => rows.all::<GeluIntoRows>(),
+            Output::Rows(_) | Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoRows>(),
+            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
+            Output::Gelu(_) => rows.all::<kinds::GeluRows>(),
+            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedRows>(),
+            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedRows>(),
         }
     }
 }
 
-/// How one row of a panel is finished.
-pub(crate) trait Finish {
-    /// Takes sums with their bias, up to 32 of which there are.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512, and bf16 for lines. As many values can be written at `to` as `masks` have bits, or a whole line
-    /// of bf16.
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8);
-}
-
-/// Into f32 rows.
-pub(crate) struct IntoRows;
-/// Added to f32 rows.
-pub(crate) struct AddToRows;
-/// Through the GELU into f32 rows.
-pub(crate) struct GeluIntoRows;
-/// Into lines of bf16.
-pub(crate) struct IntoLines;
-/// Through the GELU into lines of bf16.
-pub(crate) struct GeluIntoLines;
-
-impl Finish for IntoRows {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { masks.store(to.cast(), values) };
+/// The same for a tier whose activations are blocks of bf16.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+pub(crate) fn finish_blocks(
+    sink: &mut Sink<'_>,
+    place: Place,
+    sums: &[f32],
+    bias: &[f32],
+    range: Range<usize>,
+) {
+    let mut rows = unfinished(sink, place, sums, bias, range);
+    // SAFETY: the place was checked, and there are as many sums.
+    unsafe {
+        match sink.output {
+            Output::Rows(_) => rows.all::<kinds::IntoRows>(),
+            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
+            Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoLines>(),
+            Output::Gelu(_) => rows.all::<kinds::GeluLines>(),
+            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedLines>(),
+            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedLines>(),
+        }
     }
 }
 
-impl Finish for AddToRows {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { masks.store(to.cast(), add(masks.load(to.cast::<f32>()), values)) };
-    }
-}
-
-impl Finish for GeluIntoRows {
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { masks.store(to.cast(), values.map(|half| gelu(half))) };
-    }
-}
-
-impl Finish for IntoLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { write_bf16(to.cast(), masks, values) };
-    }
-}
-
-impl Finish for GeluIntoLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, masks: Masks, to: *mut u8) {
-        // SAFETY: as the caller says.
-        unsafe { write_bf16(to.cast(), masks, values.map(|half| gelu_for_bf16(half))) };
-    }
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn unfinished(
+    sink: &mut Sink<'_>,
+    place: Place,
+    sums: &[f32],
+    bias: &[f32],
+    range: Range<usize>,
+) -> Unfinished {
+    let place = Place { row: place.row + range.start, rows: range.len(), panel: place.panel };
+    Target::of(sink).block(place, sums[range.start * BLOCK..range.end * BLOCK].as_ptr(), bias)
 }
 
 /// Where an output lies.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
     start: *mut u8,
-    /// Bytes from row to row, and from panel to panel.
+    /// Bytes from row to row.
     row: usize,
+    /// Bytes from one panel to the next, and from one pair of panels to the next: two gated panels share a line.
     panel: usize,
+    pair: usize,
     /// How many rows there are, and columns of all panels.
     rows: usize,
     width: usize,
+    rotation: Option<Rotation<'a>>,
 }
 
-impl Target {
-    pub(crate) fn of(sink: &mut Sink<'_>) -> Self {
+impl<'a> Target<'a> {
+    pub(crate) fn of(sink: &mut Sink<'a>) -> Self {
         let (rows, width) = (sink.rows, sink.width);
-        let of_rows =
-            |values: *mut f32| Self { start: values.cast(), row: 4 * width, panel: 4 * BLOCK, rows, width };
-        match &mut sink.output {
-            Output::Rows(to) | Output::AddTo(to) => of_rows(to.as_mut_ptr()),
-            Output::Activations(to) | Output::Gelu(to) => match &mut to.layout {
-                Layout::Rows(values) => of_rows(values.as_mut_ptr()),
-                Layout::Blocks { values, stride } => Self {
-                    start: values.as_mut_ptr().cast(),
-                    row: 2 * BLOCK,
-                    panel: 2 * BLOCK * *stride,
-                    rows,
-                    width,
-                },
-            },
-        }
+        let (is_gated, rotation) = match &sink.output {
+            Output::Gated(..) => (true, None),
+            Output::Rotated(_, rotation) => (false, Some(*rotation)),
+            Output::Rows(_) | Output::AddTo(_) | Output::Activations(_) | Output::Gelu(_) => (false, None),
+        };
+        let (start, row, panel, pair) = match &mut sink.output {
+            Output::Rows(to) | Output::AddTo(to) => (to.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
+            Output::Activations(to) | Output::Gelu(to) | Output::Gated(to, _) | Output::Rotated(to, _) => {
+                match &mut to.layout {
+                    Layout::Rows(values) if is_gated => {
+                        (values.as_mut_ptr().cast(), 2 * width, 2 * BLOCK, 4 * BLOCK)
+                    }
+                    Layout::Rows(values) => (values.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
+                    Layout::Blocks { values, stride } => {
+                        let block = 2 * BLOCK * *stride;
+                        let (panel, pair) = if is_gated { (BLOCK, block) } else { (block, 2 * block) };
+                        (values.as_mut_ptr().cast(), 2 * BLOCK, panel, pair)
+                    }
+                }
+            }
+        };
+        Self { start, row, panel, pair, rows, width, rotation }
     }
 
     /// The sums `(rows, 32)` of `place`, to be finished row by row.
@@ -177,14 +159,22 @@ impl Target {
     /// If the place is not within the output.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(crate) fn block(self, place: Place, sums: *const f32, bias: &[f32]) -> Unfinished {
+    pub(crate) fn block(&self, place: Place, sums: *const f32, bias: &[f32]) -> Unfinished {
         assert!(place.row + place.rows <= self.rows && place.panel * BLOCK < self.width);
+        let panel = place.panel / 2 * self.pair + place.panel % 2 * self.panel;
+        let (angles, angles_row) = match self.rotation {
+            Some(rotation) => (rotation.of_panel(place.panel, place.row), rotation.width),
+            None => (None, 0),
+        };
         Unfinished {
             sums,
-            to: self.start.wrapping_add(place.panel * self.panel + place.row * self.row),
-            row: self.row,
+            row: Row {
+                to: self.start.wrapping_add(panel + place.row * self.row),
+                masks: Masks::first(self.width - place.panel * BLOCK),
+                angles: angles.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            },
+            steps: [self.row, if angles.is_some() { angles_row } else { 0 }],
             left: place.rows,
-            masks: Masks::first(self.width - place.panel * BLOCK),
             bias: load(&bias[place.panel * BLOCK..]),
         }
     }
@@ -194,31 +184,25 @@ impl Target {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unfinished {
     sums: *const f32,
-    to: *mut u8,
-    row: usize,
+    row: Row,
+    /// Bytes to the next row, and angles to those of the next.
+    steps: [usize; 2],
     left: usize,
-    masks: Masks,
     bias: Pair,
 }
 
 impl Unfinished {
     #[target_feature(enable = "avx512f")]
     pub(crate) fn none() -> Self {
-        let bias = [_mm512_setzero_ps(); 2];
-        Self {
-            sums: std::ptr::null(),
-            to: std::ptr::null_mut(),
-            row: 0,
-            left: 0,
-            masks: Masks::first(0),
-            bias,
-        }
+        let row = Row { to: std::ptr::null_mut(), masks: Masks::first(0), angles: std::ptr::null() };
+        Self { sums: std::ptr::null(), row, steps: [0; 2], left: 0, bias: [_mm512_setzero_ps(); 2] }
     }
 
     /// Finishes one row, if one is left.
     ///
     /// # Safety
-    /// The CPU has what [`Finish::row`] needs, the sums can be read, and the output that this was made for is still there.
+    /// The CPU has what [`Finish::row`] needs, the kind is that of the output, which is still there, and the sums can be
+    /// read.
     #[inline(always)]
     pub(crate) unsafe fn row<F: Finish>(&mut self) {
         if self.left > 0 {
@@ -226,10 +210,11 @@ impl Unfinished {
             unsafe {
                 let sums = [_mm512_loadu_ps(self.sums), _mm512_loadu_ps(self.sums.add(16))];
                 let values = [_mm512_add_ps(sums[0], self.bias[0]), _mm512_add_ps(sums[1], self.bias[1])];
-                F::row(values, self.masks, self.to);
+                F::row(values, self.row);
             }
             self.sums = self.sums.wrapping_add(BLOCK);
-            self.to = self.to.wrapping_add(self.row);
+            self.row.to = self.row.to.wrapping_add(self.steps[0]);
+            self.row.angles = self.row.angles.wrapping_add(self.steps[1]);
             self.left -= 1;
         }
     }
