@@ -20,12 +20,10 @@ pub struct Scratch {
     pub(crate) quantised: Quantised,
     /// Scores of 32 queries against all keys of a text.
     pub(crate) scores: Aligned<f32>,
-    /// One over the sum of the weights of each of 32 queries.
-    pub(crate) factors: Aligned<f32>,
     pub(crate) text: Text,
 }
 
-/// The keys and values of one text and head, packed as weights are, and the weights of 32 queries.
+/// The keys and values of one text and head, packed as weights are, and the weights of sixteen queries.
 #[derive(Debug)]
 pub(crate) enum Text {
     Tiles { keys: Aligned<u16>, values: Aligned<u16>, weights: Aligned<u16> },
@@ -42,7 +40,7 @@ impl Scratch {
             Kind::AmxBf16 => Text::Tiles {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
-                weights: Aligned::zeros(tokens * BLOCK),
+                weights: Aligned::zeros(tokens * BLOCK / 2),
             },
             Kind::Avx512 | Kind::Portable => {
                 Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) }
@@ -56,7 +54,6 @@ impl Scratch {
             whole_sums: Aligned::zeros(BLOCK * BLOCK),
             quantised: Quantised::new(),
             scores: Aligned::zeros(tokens * BLOCK),
-            factors: Aligned::zeros(BLOCK),
             text,
         }
     }

@@ -7,6 +7,7 @@ mod parity {
     pub(crate) mod int8;
     pub(crate) mod linear;
     pub(crate) mod norm;
+    pub(crate) mod reuse;
     pub(crate) mod tiers;
     pub(crate) mod twin;
 }

@@ -1,12 +1,24 @@
 //! Attention in tile registers. Queries are tiles as they lie; keys and values are brought into the order of weights.
+//!
+//! ```text
+//!  sixteen queries ─▶ scores (16, tokens of the text) ─▶ weights ─▶ results (16, 32), sums of the weights
+//!                       of the next sixteen meanwhile
+//! ```
+//! Weights are powers of two of scaled scores, and are divided by their sum. The largest score is only subtracted where
+//! one is so large that its power would not fit.
+
+mod pack;
+mod tiles;
 
 use std::arch::x86_64::*;
 
+use self::pack::{pack_keys, pack_values};
+use self::tiles::{RESULT, begin, load_ones, score, store_results, store_scores, weigh};
 use super::sight::Sight;
 use super::{Part, softmax};
 use crate::activations::BLOCK;
-use crate::convert::avx512::store_bf16;
-use crate::linear::amx::{LeftTiles, multiply, store};
+use crate::convert::avx512::write_bf16;
+use crate::linear::amx::LeftTiles;
 use crate::output::avx512::Masks;
 use crate::packed::TILE;
 use crate::scratch::{Scratch, Text};
@@ -26,172 +38,241 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// Queries that are computed at once.
+const GROUP: usize = 16;
+
+/// Scores of a group and 32 keys.
+const SCORES: usize = GROUP * BLOCK;
+
+/// What the groups of queries of one text and head share.
+#[derive(Debug, Clone, Copy)]
+struct Shared<'a> {
+    qkv: Lines<'a>,
+    part: Part<'a>,
+    /// Blocks of 32 keys.
+    blocks: usize,
+    /// Steps of 32 columns.
+    steps: usize,
+    keys: &'a [u16],
+    values: &'a [u16],
+}
+
+/// What they write to.
+#[derive(Debug)]
+struct Written<'a> {
+    /// Sixteen rows of all keys, for those groups only that need all at once.
+    scores: &'a mut [f32],
+    /// Sixteen rows of 32 keys, of this block and of the next.
+    block_scores: [&'a mut [f32]; 2],
+    /// For every 32 keys sixteen lines.
+    weights: &'a mut [u16],
+    results: &'a mut [f32],
+}
+
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 ///
 /// # Safety
 /// The CPU has AMX bf16, and [`Tiles`](crate::linear::amx::Tiles) are configured.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, scratch: &mut Scratch) {
-    let Part { start, tokens, columns, heads, .. } = part;
-    let Scratch { sums, scores, factors, text, .. } = scratch;
+pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, mut out: LinesMut<'_>, scratch: &mut Scratch) {
+    let Scratch { sums, scores, text, .. } = scratch;
     let Text::Tiles { keys, values, weights } = text else {
         unreachable!("tiles are the layout of this tier")
     };
-    let steps = heads.width / BLOCK;
-    let blocks = tokens.div_ceil(BLOCK);
+    let blocks = part.tokens.div_ceil(BLOCK);
     let padded = blocks * BLOCK;
-    pack_keys(qkv, part, &mut keys[..padded * heads.width]);
-    pack_values(qkv, part, &mut values[..padded * heads.width]);
-    assert!(padded * BLOCK <= scores.len() && padded * BLOCK <= weights.len());
-    for query in (0..tokens).step_by(BLOCK) {
-        let rows = BLOCK.min(tokens - query);
-        let sight = Sight::new(part, query, rows);
-        let seen = sight.blocks();
-        let stride = seen.len() * BLOCK;
-        let queries = &qkv.from(columns[0], start + query)[..(steps - 1) * qkv.1 * BLOCK + BLOCK * BLOCK];
-        let queries = LeftTiles { start: queries.as_ptr(), step: qkv.1 * BLOCK };
-        let keys = &keys[seen.start * 2 * steps * TILE..seen.end * 2 * steps * TILE];
-        for (block, keys) in keys.chunks_exact(2 * steps * TILE).enumerate() {
-            // SAFETY: the slices of queries and keys are as long as the steps reach; scores have 32 rows of `stride`.
-            unsafe {
-                multiply(queries, keys.as_ptr(), steps, rows);
-                store(scores[block * BLOCK..].as_mut_ptr(), stride, rows);
+    let (keys, values) = (&mut keys[..padded * part.heads.width], &mut values[..padded * part.heads.width]);
+    pack_keys(qkv, part, keys);
+    pack_values(qkv, part, values);
+    let shared = Shared { qkv, part, blocks, steps: part.heads.width / BLOCK, keys, values };
+    let (results, rest) = sums.split_at_mut(GROUP * RESULT);
+    let (block, next_block) = rest[..2 * SCORES].split_at_mut(SCORES);
+    let mut written = Written {
+        scores: &mut scores[..GROUP * padded],
+        block_scores: [block, next_block],
+        weights: &mut weights[..GROUP * padded],
+        results,
+    };
+    // SAFETY: tiles are configured.
+    unsafe {
+        load_ones();
+        if part.heads.window.is_none() && part.heads.bias.is_none() {
+            shared.attend_block_by_block(&mut written, &mut out);
+        } else {
+            for query in (0..part.tokens).step_by(GROUP) {
+                shared.weigh_carefully(query, &mut written);
+                shared.finish(query, &mut written, &mut out);
             }
         }
+    }
+}
+
+impl Shared<'_> {
+    /// Sixteen queries at each step; behind the last token lies something that is never used.
+    fn queries(&self, query: usize) -> LeftTiles {
+        let Lines(_, stride) = self.qkv;
+        let last = (self.steps - 1) * stride + GROUP;
+        let lines = &self.qkv.from(self.part.columns[0], self.part.start + query)[..last * BLOCK];
+        LeftTiles { start: lines.as_ptr(), step: stride * BLOCK }
+    }
+
+    /// The first tile of 32 keys.
+    fn keys(&self, block: usize) -> *const u16 {
+        self.keys[block * self.steps * 2 * TILE..][..self.steps * 2 * TILE].as_ptr()
+    }
+
+    /// Group and block of a turn.
+    fn at(&self, turn: usize) -> (usize, usize) {
+        (turn / self.blocks, turn % self.blocks)
+    }
+
+    /// Computes the scores of the group and the keys of a turn.
+    ///
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    #[inline(always)]
+    unsafe fn score(&self, turn: usize, scores: &mut [f32]) {
+        let (group, block) = self.at(turn);
+        // SAFETY: as the caller says; the slices of queries, keys and scores are as long as is needed.
+        unsafe {
+            score(self.queries(group * GROUP), self.keys(block), self.steps);
+            store_scores(scores[..SCORES].as_mut_ptr(), BLOCK);
+        }
+    }
+
+    /// Makes weights of scores. False if one was too large.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    fn raise(&self, turn: usize, scores: &[f32], weights: &mut [u16]) -> bool {
+        let (group, block) = self.at(turn);
+        // Some rows more than there are queries: nobody reads what becomes of them.
+        let rows = GROUP.min(self.part.tokens - group * GROUP).next_multiple_of(softmax::ROWS);
+        let weights = &mut weights[block * TILE..][..rows * BLOCK];
+        let keys = BLOCK.min(self.part.tokens - block * BLOCK);
+        softmax::powers(&scores[..rows * BLOCK], keys, self.part.heads.scale(), weights)
+    }
+
+    /// All groups and blocks of keys, a turn each: tiles compute the scores of the next turn and the results of the one
+    /// before while the vector units make weights of the scores of this one.
+    ///
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn attend_block_by_block(&self, written: &mut Written<'_>, out: &mut LinesMut<'_>) {
+        let turns = self.part.tokens.div_ceil(GROUP) * self.blocks;
+        let mut is_within = true;
+        // SAFETY: tiles are configured.
+        unsafe {
+            self.score(0, written.block_scores[0]);
+            for turn in 0..turns {
+                if turn + 1 < turns {
+                    self.score(turn + 1, written.block_scores[1]);
+                }
+                is_within &= self.raise(turn, written.block_scores[0], written.weights);
+                written.block_scores.swap(0, 1);
+                let (group, block) = self.at(turn);
+                match block {
+                    0 => begin(),
+                    _ => self.weigh_block(block - 1, block - 1, 0, written.weights),
+                }
+                if block + 1 == self.blocks {
+                    self.weigh_block(block, block, 0, written.weights);
+                    if !is_within {
+                        self.weigh_carefully(group * GROUP, written);
+                    }
+                    self.finish(group * GROUP, written, out);
+                    is_within = true;
+                }
+            }
+        }
+    }
+
+    /// Stores the results of a group, divides them, and computes those of the other columns with the same weights.
+    ///
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn finish(&self, query: usize, written: &mut Written<'_>, out: &mut LinesMut<'_>) {
+        let rows = GROUP.min(self.part.tokens - query);
+        let LinesMut(lines, stride) = out;
+        for block in 0..self.steps {
+            // SAFETY: tiles are configured.
+            unsafe {
+                if block > 0 {
+                    self.weigh(Sight::new(self.part, query, rows), block, written.weights);
+                }
+                store_results(written.results.as_mut_ptr());
+            }
+            let first = (self.part.columns[0] / BLOCK + block) * *stride + self.part.start + query;
+            divide(written.results, &mut lines[first * BLOCK..][..rows * BLOCK]);
+        }
+    }
+
+    /// Computes the results of a group with the largest score of each query subtracted, and with what heads do to scores.
+    ///
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn weigh_carefully(&self, query: usize, written: &mut Written<'_>) {
+        let rows = GROUP.min(self.part.tokens - query);
+        let sight = Sight::new(self.part, query, rows);
+        let stride = sight.blocks().len() * BLOCK;
+        let scores = &mut written.scores[..GROUP * stride];
+        let queries = self.queries(query);
+        for (index, block) in sight.blocks().enumerate() {
+            // SAFETY: tiles are configured; there are as many rows of scores, `stride` apart.
+            unsafe {
+                score(queries, self.keys(block), self.steps);
+                store_scores(scores[index * BLOCK..].as_mut_ptr(), stride);
+            }
+        }
+        let weights = &mut *written.weights;
         for row in 0..rows {
             let scores = &mut scores[row * stride..][..sight.keys()];
             sight.limit(row, scores);
-            let weights = &mut weights[row * BLOCK..];
-            factors[row] = 1.0 / softmax::to_bf16(scores, heads.scale(), weights, BLOCK * BLOCK);
+            softmax::to_bf16(scores, self.part.heads.scale(), &mut weights[row * BLOCK..], GROUP * BLOCK);
         }
-        let weights = LeftTiles { start: weights.as_ptr(), step: BLOCK * BLOCK };
-        for (block, values) in values[..padded * heads.width].chunks_exact(2 * blocks * TILE).enumerate() {
-            let values = &values[seen.start * 2 * TILE..seen.end * 2 * TILE];
-            // SAFETY: weights have a block of 32 lines for each block in sight, and values a pair of tiles; sums have 32
-            // rows of 32.
-            unsafe {
-                multiply(weights, values.as_ptr(), seen.len(), rows);
-                store(sums.as_mut_ptr(), BLOCK, rows);
+        // SAFETY: tiles are configured.
+        unsafe { self.weigh(sight, 0, weights) };
+    }
+
+    /// Adds the values of a block of 32 columns up with the weights.
+    ///
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    unsafe fn weigh(&self, sight: Sight<'_>, columns: usize, weights: &[u16]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            begin();
+            for (index, block) in sight.blocks().enumerate() {
+                self.weigh_block(index, block, columns, weights);
             }
-            let to = ((columns[0] / BLOCK + block) * out.1 + start + query) * BLOCK;
-            divide(sums, factors, &mut out.0[to..][..rows * BLOCK]);
         }
+    }
+
+    /// # Safety
+    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    #[inline]
+    unsafe fn weigh_block(&self, index: usize, block: usize, columns: usize, weights: &[u16]) {
+        let weights = &weights[index * TILE..][..TILE];
+        let values = &self.values[(columns * self.blocks + block) * 2 * TILE..][..2 * TILE];
+        // SAFETY: tiles are configured; the slices are as long as the tiles.
+        unsafe { weigh(weights.as_ptr(), values.as_ptr()) };
     }
 }
 
-/// Writes `sums` `(rows, 32)`, each row times its factor, as lines of bf16.
+/// Writes results, each row divided by the sum of its weights, as lines of bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn divide(sums: &[f32], factors: &[f32], to: &mut [u16]) {
-    let rows = to.chunks_exact_mut(BLOCK).zip(sums.chunks_exact(BLOCK).zip(factors));
-    for (line, (sums, factor)) in rows {
-        let factor = _mm512_set1_ps(*factor);
-        // SAFETY: a row of sums has 32 values.
-        let values = unsafe { [_mm512_loadu_ps(sums.as_ptr()), _mm512_loadu_ps(sums.as_ptr().add(16))] };
-        store_bf16(line, Masks::first(BLOCK), values.map(|half| _mm512_mul_ps(half, factor)));
-    }
-}
-
-/// For every 32 keys and 32 columns two tiles of (16 pairs of columns, 16 keys); places without a key are zero.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn pack_keys(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
-    let steps = part.heads.width / BLOCK;
-    for (index, tile) in packed.chunks_exact_mut(TILE).enumerate() {
-        let (block, step, half) = (index / 2 / steps, index / 2 % steps, index % 2);
-        let first = block * BLOCK + half * 16;
-        let lines = qkv.from(part.columns[1] + step * BLOCK, part.start + first.min(part.tokens));
-        let count = part.tokens.saturating_sub(first).min(16);
-        let mut keys = [_mm512_setzero_si512(); 16];
-        for (key, line) in keys.iter_mut().zip(lines.chunks_exact(BLOCK)).take(count) {
-            // SAFETY: a line is 64 bytes.
-            *key = unsafe { _mm512_loadu_si512(line.as_ptr().cast()) };
-        }
-        transpose(&mut keys);
-        for (line, pair) in tile.chunks_exact_mut(BLOCK).zip(keys) {
-            // SAFETY: a line is 64 bytes.
-            unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), pair) };
+fn divide(results: &[f32], to: &mut [u16]) {
+    for (line, results) in to.chunks_exact_mut(BLOCK).zip(results.chunks_exact(RESULT)) {
+        // SAFETY: a row of results has three times sixteen values, and a line room for 32.
+        unsafe {
+            let [low, high, sum] = [0, 16, 32].map(|column| _mm512_loadu_ps(results.as_ptr().add(column)));
+            // Within 2⁻¹⁴, and bf16 is within 2⁻⁸.
+            let factor = _mm512_rcp14_ps(sum);
+            let values = [_mm512_mul_ps(low, factor), _mm512_mul_ps(high, factor)];
+            write_bf16(line.as_mut_ptr(), Masks::first(BLOCK), values);
         }
     }
 }
-
-/// Swaps rows and columns of sixteen rows of sixteen 32-bit numbers: halves, then quarters, then eighths, then pairs.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose(rows: &mut [__m512i; 16]) {
-    let mut distance = 8_usize;
-    while distance > 0 {
-        // SAFETY: both arrays are 64 bytes, and any bits are a value.
-        let (low, high) = unsafe {
-            (
-                _mm512_loadu_si512(SWAPS[distance.ilog2() as usize][0].as_ptr().cast()),
-                _mm512_loadu_si512(SWAPS[distance.ilog2() as usize][1].as_ptr().cast()),
-            )
-        };
-        for row in (0..16).filter(|row| row & distance == 0) {
-            let (upper, lower) = (rows[row], rows[row + distance]);
-            rows[row] = _mm512_permutex2var_epi32(upper, low, lower);
-            rows[row + distance] = _mm512_permutex2var_epi32(upper, high, lower);
-        }
-        distance /= 2;
-    }
-}
-
-/// For the distances 1, 2, 4 and 8 between two rows: which numbers of both the first takes, and which the second.
-/// Numbers of the second row count from 16.
-static SWAPS: [[[u32; 16]; 2]; 4] = {
-    let mut swaps = [[[0; 16]; 2]; 4];
-    let mut stage = 0;
-    while stage < 4 {
-        let distance = 1 << stage;
-        let mut lane = 0;
-        while lane < 16 {
-            let first = lane & distance == 0;
-            swaps[stage][0][lane as usize] = if first { lane } else { 16 + lane - distance };
-            swaps[stage][1][lane as usize] = if first { lane + distance } else { 16 + lane };
-            lane += 1;
-        }
-        stage += 1;
-    }
-    swaps
-};
-
-/// For every 32 columns and 32 values two tiles of (16 pairs of tokens, 16 columns); missing tokens are zero.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn pack_values(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
-    let steps = part.tokens.div_ceil(BLOCK);
-    // SAFETY: the arrays are 64 bytes, and any bits are a value.
-    let order = unsafe { PAIRS.each_ref().map(|order| _mm512_loadu_si512(order.as_ptr().cast())) };
-    for (index, tiles) in packed.chunks_exact_mut(2 * TILE).enumerate() {
-        let (block, step) = (index / steps, index % steps);
-        let lines = qkv.from(part.columns[2] + block * BLOCK, part.start + step * BLOCK);
-        let count = BLOCK.min(part.tokens - step * BLOCK);
-        for pair in 0..16 {
-            let line = |token: usize| {
-                // SAFETY: the slice is 64 bytes.
-                let load = || unsafe { _mm512_loadu_si512(lines[token * BLOCK..][..BLOCK].as_ptr().cast()) };
-                if token < count { load() } else { _mm512_setzero_si512() }
-            };
-            let (even, odd) = (line(2 * pair), line(2 * pair + 1));
-            for half in 0..2 {
-                let mixed = _mm512_permutex2var_epi16(even, order[half], odd);
-                let to = &mut tiles[half * TILE + pair * BLOCK..][..BLOCK];
-                // SAFETY: the slice is 64 bytes.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), mixed) };
-            }
-        }
-    }
-}
-
-/// Columns 0 to 15, and 16 to 31, of two lines side by side. Columns of the second line count from 32.
-static PAIRS: [[u16; 32]; 2] = {
-    let mut pairs = [[0; 32]; 2];
-    let mut column = 0;
-    while column < 32 {
-        let half = (column / 16) as usize;
-        let place = (column % 16 * 2) as usize;
-        pairs[half][place] = column;
-        pairs[half][place + 1] = 32 + column;
-        column += 1;
-    }
-    pairs
-};

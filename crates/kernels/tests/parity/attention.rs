@@ -66,6 +66,16 @@ proptest! {
         }
     }
 
+    /// Some scaled scores are beyond what a power of two can be without the largest subtracted.
+    #[test]
+    fn scores_too_large_for_powers_are_right(
+        lengths in prop::collection::vec(1_usize..70, 1..4), heads in heads(), seed in 0_u64..1 << 32
+    ) {
+        for tier in tiers("scores_too_large_for_powers_are_right").into_iter().filter(|tier| tier.name() == "amx-bf16") {
+            check(tier, &lengths, Heads { scale: 4.0, ..heads }, seed)?;
+        }
+    }
+
     #[test]
     fn text_does_not_see_its_neighbours(
         lengths in prop::collection::vec(1_usize..50, 2..5), heads in heads(), seed in 0_u64..1 << 32
