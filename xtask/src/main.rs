@@ -13,6 +13,7 @@
 //!                                                                  ▼
 //! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
 //! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
+//! sanitize ──▶ cargo test of kernels on nightly
 //! ```
 
 mod cli;
@@ -22,6 +23,7 @@ mod bench;
 mod ci;
 mod down;
 mod embed;
+mod sanitize;
 mod status;
 mod test;
 mod tidy;
@@ -64,6 +66,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Embed(args) => embed::run(&workspace, args.args),
         Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Sanitize => sanitize::run(&workspace),
         Command::Ci => ci::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
     }
