@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kernels::{Activations, Heads, LayerNorm, Output, PackedLinear, Scratch, Tier, attention};
 
 const LAYERS: usize = 6;
-const HEADS: Heads = Heads { count: 12, width: 32 };
+const HEADS: usize = 12;
 const HIDDEN: usize = 384;
 const BETWEEN: usize = 1536;
 /// Tokens that go through all layers together.
@@ -87,7 +87,7 @@ impl Layer {
         };
         self.qkv.apply(hidden, Output::Activations(qkv), scratch);
         lap(0);
-        attention(qkv, lengths, HEADS, attended, scratch);
+        attention(qkv, lengths, Heads::new(HEADS, HIDDEN / HEADS), attended, scratch);
         lap(1);
         self.out.apply(attended, Output::AddTo(residual), scratch);
         self.out_norm.apply(residual, hidden);
@@ -128,7 +128,7 @@ fn report(tier: Tier, encoders: &[Encoder], lengths: &[usize]) {
         qkv: Activations::new(tier, tokens, 3 * HIDDEN),
         attended: Activations::new(tier, tokens, HIDDEN),
         between: Activations::new(tier, tokens, BETWEEN),
-        scratch: Scratch::new(tier, lengths[0], HEADS.width),
+        scratch: Scratch::new(tier, lengths[0], HIDDEN / HEADS),
     };
     arena.hidden.fill(&arena.residual, HIDDEN);
     let mut passes = vec![(Vec::new(), [Duration::ZERO; 5]); encoders.len()];

@@ -40,6 +40,7 @@ mod norm;
 mod convert;
 mod exp;
 mod gelu;
+mod silu;
 
 mod scratch;
 mod peak;
@@ -47,9 +48,9 @@ mod peak;
 mod testing;
 
 pub use activations::Activations;
-pub use attention::{Heads, attention};
+pub use attention::{Heads, RelativeBias, attention};
 pub use norm::LayerNorm;
-pub use output::Output;
+pub use output::{Gate, Output, Rotation};
 pub use packed::PackedLinear;
 pub use peak::{peak, peak_int8};
 pub use scratch::Scratch;

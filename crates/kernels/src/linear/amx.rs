@@ -260,7 +260,7 @@ pub(super) struct Product<'a> {
 
 /// # Safety
 /// The CPU has AMX bf16 and the kernel permits it.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut [f32]) {
     let Product { left, stride, rows, weights, steps, bias } = product;
     assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());

@@ -19,7 +19,7 @@ use crate::output::{Place, Sink};
 
 /// # Safety
 /// The CPU has AMX int8 and the kernel permits it.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
     let (lines, stride) = product.left.lines();
     let (rows, steps) = (product.rows, product.steps);
@@ -71,7 +71,7 @@ const SUMS: usize = BLOCK * BLOCK;
 
 /// Makes floats of the `whole` sums of some rows of `place`, counted from the first of the product, and hands them on.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 fn finish(
     product: &Product<'_>,
     sink: &mut Sink<'_>,
