@@ -41,7 +41,7 @@ pub(crate) enum Command {
     /// `cargo xtask embed --help` shows its options.
     #[command(disable_help_flag = true)]
     Embed(PassedOn),
-    /// Measure the running system
+    /// Measure the running system, or the engine alone
     #[command(subcommand)]
     Bench(Bench),
     /// Tell how much a precision class or a shorter vector changes answers
@@ -73,6 +73,12 @@ pub(crate) enum Bench {
     /// running system unless they are given. `cargo xtask bench serve --help` shows its options.
     #[command(disable_help_flag = true)]
     Serve(PassedOn),
+    /// The engine alone on real texts: texts a second, short queries, the share of the peak; nothing has to run
+    ///
+    /// Builds and starts `engine-bench` with all arguments given. --model takes an alias, an id of the hub or a directory
+    /// [default: medium] and is fetched first. `cargo xtask bench engine --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Engine(PassedOn),
 }
 
 /// Build, get the model, start every service, try them, supervise
