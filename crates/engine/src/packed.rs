@@ -24,7 +24,7 @@ const HEAD_WIDTH_MULTIPLE: usize = 32;
 /// A loaded encoder; any number of threads may run it at once, each with buffers of its own.
 pub(crate) struct PackedEncoder {
     tier: Tier,
-    heads: Heads,
+    heads: Heads<'static>,
     hidden: usize,
     intermediate: usize,
     /// `(vocabulary, hidden)`
@@ -76,7 +76,7 @@ impl PackedEncoder {
         let layers = (0..config.layers).map(|index| Layer::load(config, weights, tier, index));
         Ok(Self {
             tier,
-            heads: Heads { count: config.heads, width: hidden / config.heads },
+            heads: Heads::new(config.heads, hidden / config.heads),
             hidden,
             intermediate: config.intermediate,
             words: values(&table("word", config.vocabulary)?)?,
@@ -150,7 +150,7 @@ impl Layer {
     }
 
     /// From the normed rows of the layer before to those of this one.
-    fn forward(&self, heads: Heads, buffers: &mut Buffers) {
+    fn forward(&self, heads: Heads<'_>, buffers: &mut Buffers) {
         let Buffers { rows, lengths, normed, qkv, context, raised, scratch, .. } = buffers;
         self.qkv.apply(normed, Output::Activations(qkv), scratch);
         attention(qkv, lengths, heads, context, scratch);

@@ -6,6 +6,7 @@
 //! ml-base ───────────▶ protocol, service, vector, engine
 //! engine ────────────▶ kernels
 //! engine-bench ──────▶ engine, kernels
+//! accuracy ──────────▶ protocol, vector
 //! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::Violation;
 
 /// What each crate of the workspace may depend on among its own.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("embedding-single", &["protocol", "service", "vector"]),
     ("cache-shard", &["protocol", "service"]),
     ("ml-base", &["engine", "protocol", "service", "vector"]),
@@ -27,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("embed-file", &[]),
     ("loadtest", &[]),
     ("engine-bench", &["engine", "kernels"]),
+    ("accuracy", &["protocol", "vector"]),
     ("e2e", &["cache-shard", "embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
     ("xtask", &[]),
 ];

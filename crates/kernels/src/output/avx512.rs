@@ -4,13 +4,13 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 use std::slice::ChunksExact;
 
-use super::{Output, Place, Sink};
+use super::{Output, Place, Sink, gate, rotate};
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::convert::avx512::store_bf16;
 use crate::gelu::avx512::{gelu, gelu_for_bf16};
 
 /// 32 columns.
-type Pair = [__m512; 2];
+pub(super) type Pair = [__m512; 2];
 
 /// The columns of a panel that exist, sixteen to a mask.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ impl Masks {
 }
 
 /// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512dq")]
 pub(crate) fn finish_rows(
     sink: &mut Sink<'_>,
     place: Place,
@@ -54,11 +54,21 @@ pub(crate) fn finish_rows(
                 store(&mut to[..columns], masks, add(load(sums), bias).map(|half| gelu(half)));
             }
         }
+        Output::Gated(to, gate) => {
+            gate::avx512::rows(*gate, sums, bias, &mut rows_of(to)[first / 2..], sink.width / 2);
+        }
+        Output::Rotated(to, rotation) => {
+            let to = &mut rows_of(to)[first..];
+            match rotation.of_panel(place.panel, place.row + range.start) {
+                Some(angles) => rotate::avx512::rows(sums, bias, angles, to, sink.width),
+                None => into_rows(sums, bias, to, sink.width, masks),
+            }
+        }
     }
 }
 
 /// The same for a tier whose activations are blocks of bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(crate) fn finish_blocks(
     sink: &mut Sink<'_>,
     place: Place,
@@ -83,6 +93,18 @@ pub(crate) fn finish_blocks(
                 store_bf16(line, masks, add(load(sums), bias).map(|half| gelu_for_bf16(half)));
             }
         }
+        Output::Gated(to, gate) => {
+            let (half, place) = (place.panel % 2, Place { panel: place.panel / 2, ..place });
+            gate::avx512::lines(*gate, sums, bias, lines(to, place, range), half);
+        }
+        Output::Rotated(to, rotation) => {
+            let angles = rotation.of_panel(place.panel, place.row + range.start);
+            let to = lines(to, place, range).chunks_exact_mut(BLOCK);
+            match angles {
+                Some(angles) => rotate::avx512::lines(sums, bias, angles, to),
+                None => sums.zip(to).for_each(|(sums, line)| store_bf16(line, masks, add(load(sums), bias))),
+            }
+        }
         Output::Rows(_) | Output::AddTo(_) => {}
     }
 }
@@ -98,7 +120,7 @@ fn into_rows(sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [f32], width: usiz
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(from: &[f32]) -> Pair {
+pub(super) fn load(from: &[f32]) -> Pair {
     let from = &from[..BLOCK];
     // SAFETY: the slice has 32 values.
     unsafe { [_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16))] }
@@ -106,14 +128,14 @@ fn load(from: &[f32]) -> Pair {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add(values: Pair, others: Pair) -> Pair {
+pub(super) fn add(values: Pair, others: Pair) -> Pair {
     [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
 }
 
 /// `to` is as long as `masks` have bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(to: &mut [f32], masks: Masks, values: Pair) {
+pub(super) fn store(to: &mut [f32], masks: Masks, values: Pair) {
     // SAFETY: masked lanes are not written, and the others lie in the slice; the pointer of the second half is only
     // used for lanes that exist.
     unsafe {

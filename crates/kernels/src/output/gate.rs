@@ -1,0 +1,105 @@
+//! Gated outputs: of each panel the first sixteen columns, times the activation of the sixteen others.
+
+use crate::activations::BLOCK;
+use crate::gelu::gelu;
+use crate::silu::silu;
+
+/// Columns of the result of one panel.
+pub(crate) const HALF: usize = BLOCK / 2;
+
+/// What the gating columns go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// `v / (1 + e⁻ᵛ)`: SwiGLU.
+    Silu,
+    /// The exact GELU: GeGLU.
+    Gelu,
+}
+
+impl Gate {
+    /// Where row `row` of two layers of `outputs` each, the gated and the gating, comes from when both are stored as
+    /// one of `2 · outputs` rows: sixteen of the one, then sixteen of the other, as [`Output::Gated`] wants them.
+    ///
+    /// [`Output::Gated`]: crate::Output::Gated
+    #[must_use]
+    pub fn order(outputs: usize) -> Vec<usize> {
+        let groups = (0..outputs).step_by(HALF);
+        groups
+            .flat_map(|first| {
+                let group = first..(first + HALF).min(outputs);
+                group.clone().chain(group.map(move |row| outputs + row))
+            })
+            .collect()
+    }
+}
+
+/// Gates the sums of one row of a panel, bias added: `(32)` to `(16)`.
+pub(super) fn portable(gate: Gate, values: &[f32; BLOCK], to: &mut [f32]) {
+    let (plain, gating) = values.split_at(HALF);
+    let pairs = to.iter_mut().zip(plain.iter().zip(gating));
+    match gate {
+        Gate::Silu => pairs.for_each(|(to, (value, gate))| *to = value * silu(*gate)),
+        Gate::Gelu => pairs.for_each(|(to, (value, gate))| *to = value * gelu(*gate)),
+    }
+}
+
+/// In 512-bit registers, of which half a panel fills one.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512 {
+    use std::arch::x86_64::*;
+    use std::slice::ChunksExact;
+
+    use super::{Gate, HALF};
+    use crate::activations::BLOCK;
+    use crate::gelu::avx512::{gelu, gelu_for_bf16};
+    use crate::output::avx512::{Pair, add, load};
+    use crate::silu::avx512::silu;
+
+    /// Into rows of f32 that are `width` apart, the first beginning at `to`.
+    #[target_feature(enable = "avx512f,avx512dq")]
+    pub(crate) fn rows(gate: Gate, sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [f32], width: usize) {
+        for (sums, to) in sums.zip(to.chunks_mut(width)) {
+            let [value, gating] = add(load(sums), bias);
+            let gating = match gate {
+                Gate::Silu => silu(gating),
+                Gate::Gelu => gelu(gating),
+            };
+            let to = &mut to[..HALF];
+            // SAFETY: the slice has sixteen places.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_mul_ps(value, gating)) };
+        }
+    }
+
+    /// Into lines of bf16; `half` says which half of a line.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    pub(crate) fn lines(gate: Gate, sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [u16], half: usize) {
+        for (sums, line) in sums.zip(to.chunks_exact_mut(BLOCK)) {
+            let [value, gating] = add(load(sums), bias);
+            let gating = match gate {
+                Gate::Silu => silu(gating),
+                Gate::Gelu => gelu_for_bf16(gating),
+            };
+            let to = &mut line[half * HALF..][..HALF];
+            let rounded = _mm512_cvtneps_pbh(_mm512_mul_ps(value, gating));
+            // SAFETY: the slice has sixteen places of 16 bits, and any bits are a value of both types.
+            unsafe {
+                let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_takes_sixteen_rows_of_each_layer_in_turn() {
+        let order = Gate::order(32);
+        assert_eq!(order.len(), 64);
+        assert_eq!(order[..17], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 32]);
+        assert_eq!(order[32], 16);
+        assert_eq!(order[63], 63);
+    }
+}
