@@ -115,9 +115,7 @@ fn load_engine(files: &ModelFiles, limits: &Limits, dtype: Dtype) -> Result<Engi
         Dtype::Float32 => load_engine_with(files, limits, Compute::Float32),
         Dtype::Bfloat16 => load_engine_with(files, limits, Compute::Bfloat16),
         Dtype::Auto => match load_engine_with(files, limits, Compute::Bfloat16) {
-            Err(LoadError::Tier(_) | LoadError::HeadWidth { .. }) => {
-                load_engine_with(files, limits, Compute::Float32)
-            }
+            Err(LoadError::Tier(_)) => load_engine_with(files, limits, Compute::Float32),
             loaded => loaded,
         },
     }
