@@ -75,6 +75,11 @@ impl Encoder {
     }
 }
 
+/// What a model of this shape is computed with where `compute` was asked for.
+pub(crate) fn plan(config: &BertConfig, compute: Compute) -> Result<Compute, LoadError> {
+    Ok(tier(config, compute)?.map_or(Compute::Candle, |_| compute))
+}
+
 /// The tier of own kernels; none where candle computes.
 fn tier(config: &BertConfig, compute: Compute) -> Result<Option<Tier>, LoadError> {
     match compute {

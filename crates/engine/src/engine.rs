@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::batch::RaggedBatch;
 use crate::config::BertConfig;
-use crate::encoder::{Compute, Encoder};
+use crate::encoder::{self, Compute, Encoder};
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
@@ -55,6 +55,14 @@ impl Engine {
             vocabulary: bert.vocabulary,
             workers: Workers::start(config.threads).map_err(LoadError::Threads)?,
         })
+    }
+
+    /// What the model in `model_dir` would be computed with if it were loaded with `compute`; reads no weights.
+    ///
+    /// # Errors
+    /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
+    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Compute, LoadError> {
+        encoder::plan(&BertConfig::read(&model_dir.join("config.json"))?, compute)
     }
 
     /// Values per vector.
