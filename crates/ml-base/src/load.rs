@@ -11,7 +11,7 @@ use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot};
-use vector::Normalization;
+use vector::{Normalization, Widths};
 
 use crate::{
     args::{Dtype, ModelsLoad},
@@ -138,7 +138,7 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
         need_bytes: load.need_bytes(&files),
         files,
     };
-    described.finish(None, Normalization::Unit).context("--dimensions")?;
+    described.finish(None, Widths::Trained, Normalization::Unit).context("--dimensions")?;
     let Described { files, identity, .. } = &described;
     tracing::info!(model = files.id, identity, width = files.width, tokens_max, "model found");
     Ok(described)
