@@ -115,6 +115,17 @@ impl Activations {
         }
     }
 
+    /// One row, where rows are f32.
+    ///
+    /// # Panics
+    /// If they lie in blocks.
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        match &mut self.layout {
+            Layout::Rows(values) => &mut values[row * self.width..][..self.width],
+            Layout::Blocks { .. } => panic!("rows of f32 of a tier whose layout is blocks"),
+        }
+    }
+
     fn value(&self, row: usize, column: usize) -> f32 {
         match &self.layout {
             Layout::Blocks { values, stride } => {

@@ -1,14 +1,15 @@
-//! Attention of each text and head over packed tokens: softmax(Q · Kᵀ / √width) · V.
+//! Attention of each text and head over packed tokens: softmax(Q · Kᵀ / √width + bias) · V.
 //!
 //! ```text
 //!  qkv (tokens, 3 · hidden) ─┬─ keys, values of a text and head ─▶ packed as weights are
-//!                            └─ 32 queries ─▶ scores (32, tokens of the text) ─▶ softmax ─▶ · values ─▶ out (tokens, hidden)
+//!                            └─ 32 queries ─▶ scores (32, keys in sight) ─▶ + bias ─▶ softmax ─▶ · values ─▶ out (tokens, hidden)
 //! ```
-//! Scores and sums are f32. A text sees its own tokens only.
+//! Scores and sums are f32. A text sees its own tokens only, and of those the ones in the window where there is one.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod panels;
+mod sight;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
 
@@ -19,35 +20,50 @@ use crate::scratch::Scratch;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::Kind;
 
-/// The heads of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
+pub use sight::RelativeBias;
+
+/// The heads of a layer, and what a token sees through them.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
     /// How many there are.
     pub count: usize,
     /// Columns of one, a multiple of 32.
     pub width: usize,
+    /// What a score is multiplied by: one over the root of the columns that are not padding.
+    pub scale: f32,
+    /// How many tokens to each side are seen; all where there is none.
+    pub window: Option<usize>,
+    /// What is added to a scaled score.
+    pub bias: Option<&'a RelativeBias>,
 }
 
-impl Heads {
+impl Heads<'_> {
+    /// Heads without padding, through which each token sees all others.
+    #[must_use]
+    pub fn new(count: usize, width: usize) -> Self {
+        Self { count, width, scale: 1.0 / (width as f32).sqrt(), window: None, bias: None }
+    }
+
     fn hidden(self) -> usize {
         self.count * self.width
     }
 
     /// What scores are multiplied by, times log₂ e: softmax is then a power of two.
     fn scale(self) -> f32 {
-        std::f32::consts::LOG2_E / (self.width as f32).sqrt()
+        std::f32::consts::LOG2_E * self.scale
     }
 }
 
 /// One text and head: where it lies.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct Part<'a> {
+    head: usize,
     /// First token of the text, and how many there are.
     start: usize,
     tokens: usize,
     /// First columns of queries, keys and values.
     columns: [usize; 3],
-    heads: Heads,
+    heads: Heads<'a>,
 }
 
 /// Computes the attention of texts of `lengths` tokens, which lie one after another in `qkv`
@@ -55,12 +71,12 @@ struct Part {
 /// `(tokens, heads · width)`.
 ///
 /// # Panics
-/// If the shapes do not fit, a head is no multiple of 32 wide, a text is longer than the scratch was made for, or
-/// something was made for another tier.
+/// If the shapes do not fit, a head is no multiple of 32 wide, a text is longer than the scratch or the bias was made
+/// for, or something was made for another tier.
 pub fn attention(
     qkv: &Activations,
     lengths: &[usize],
-    heads: Heads,
+    heads: Heads<'_>,
     out: &mut Activations,
     scratch: &mut Scratch,
 ) {
@@ -76,15 +92,16 @@ pub fn attention(
     let mut start = 0;
     for &tokens in lengths.iter().filter(|tokens| **tokens > 0) {
         scratch.assert_room(tokens, heads.width);
+        heads.bias.inspect(|bias| bias.assert_room(tokens, heads.count));
         for head in 0..heads.count {
             let columns = [0, 1, 2].map(|part| part * hidden + head * heads.width);
-            attend(qkv, Part { start, tokens, columns, heads }, out, scratch);
+            attend(qkv, Part { head, start, tokens, columns, heads }, out, scratch);
         }
         start += tokens;
     }
 }
 
-fn attend(qkv: &Activations, part: Part, out: &mut Activations, scratch: &mut Scratch) {
+fn attend(qkv: &Activations, part: Part<'_>, out: &mut Activations, scratch: &mut Scratch) {
     match (&qkv.layout, &mut out.layout) {
         #[cfg(target_arch = "x86_64")]
         (Layout::Blocks { values, stride }, Layout::Blocks { values: out, stride: out_stride }) => {

@@ -5,6 +5,31 @@
 const TWO_TO_THE: [f32; 6] =
     [0.999_999_9, 0.693_153_1, 0.240_153_62, 0.055_826_3, 0.008_989_362, 0.001_877_567_6];
 
+/// `eˣ` in plain Rust, written so that the compiler turns many of them into vectors: no call, no branch. Relative error
+/// below 3e-7 between -87 and 88, beyond which it stays as it is there: 1e-38 and 1e38. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp(value: f32) -> f32 {
+    /// Added and taken away again, it rounds to a whole number; its low bits then are that number.
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
+    const LN_2_HIGH: f32 = 0.693_359_4; // few bits, so that its product with a whole number is exact
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+    // Comparisons let NaN through, f32::clamp would too, but min and max would not.
+    let value = if value < -87.0 { -87.0 } else { value };
+    let value = if value > 88.0 { 88.0 } else { value };
+    let shifted = value * std::f32::consts::LOG2_E + ROUND;
+    let whole = shifted - ROUND;
+    let rest = (value - whole * LN_2_HIGH) - whole * LN_2_LOW;
+    // e^rest on |rest| ≤ ln 2 / 2, fitted for the least relative error (3e-9 before rounding).
+    let p = 0.001_381_461_7;
+    let p = p * rest + 0.008_368_71;
+    let p = p * rest + 0.041_668_39;
+    let p = p * rest + 0.166_665_21;
+    let p = p * rest + 0.499_999_94;
+    let power = (p * rest * rest + rest) + 1.0;
+    power * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+}
+
 /// Sixteen values at once.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512 {
@@ -24,6 +49,28 @@ pub(crate) mod avx512 {
         }
         // Multiplies by two to the power of the whole part.
         _mm512_scalef_ps(power, values)
+    }
+}
+
+#[cfg(test)]
+mod portable_tests {
+    use proptest::prelude::*;
+
+    use super::exp;
+
+    proptest! {
+        #[test]
+        fn exp_is_near_the_true_one(value in -87.0_f32..88.0) {
+            let truth = f64::from(value).exp();
+            prop_assert!((f64::from(exp(value)) - truth).abs() <= 3e-7 * truth);
+        }
+    }
+
+    #[test]
+    fn exp_keeps_nan_and_stays_finite() {
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+        assert!(exp(f32::INFINITY).is_finite());
     }
 }
 

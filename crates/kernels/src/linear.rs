@@ -10,6 +10,7 @@
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod int8;
 pub(crate) mod portable;
 
 use crate::activations::{Activations, BLOCK, Layout};
@@ -38,6 +39,7 @@ pub(crate) fn apply(linear: &PackedLinear, input: &Activations, mut sink: Sink<'
             let rows = &values[..input.rows() * input.width()];
             apply_panels(linear, weights, rows, &mut sink, &mut scratch.sums);
         }
+        (Weights::Int8(weights), _) => int8::apply(linear, weights, input, &mut sink, scratch),
         _ => unreachable!("the tier of the input was checked"),
     }
 }
@@ -60,6 +62,10 @@ fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut
         }
     }
 }
+
+/// Rows that share a stretch of weights while it is in the L1 cache; their inputs stay in the L2 cache. As many sums
+/// are kept where a product has several stretches.
+pub(crate) const ROWS_TOGETHER: usize = 256;
 
 /// Rows of f32 that are multiplied at once.
 pub(crate) const ROWS: usize = 12;

@@ -2,9 +2,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod portable;
 
 use crate::activations::Activations;
-#[cfg(target_arch = "x86_64")]
 use crate::tier::Kind;
 
 /// `(v - mean) / √(variance + ε) · scale + shift` over the last dimension.
@@ -36,32 +36,54 @@ impl LayerNorm {
     /// # Panics
     /// If `rows` are no whole number of rows.
     pub fn apply(&self, rows: &mut [f32], to: &mut Activations) {
-        let width = self.scale.len();
-        assert!(rows.len().is_multiple_of(width), "{} values are no rows of {width}", rows.len());
-        to.reshape(rows.len() / width, width);
+        let width = self.shape(rows, to);
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
             match to.tier().kind() {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the tier proves that the CPU has AVX-512, and bf16 conversion where its layout is blocks.
                 Kind::AmxBf16 => unsafe { avx512::apply_to_blocks(self, row, index, to) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                Kind::Avx512 => unsafe { avx512::apply_to_rows(self, row, index, to) },
-                _ => {
-                    self.apply_row(row);
+                kind => {
+                    self.apply_row(kind, row);
                     to.write_row(index, row);
                 }
             }
         }
     }
 
-    fn apply_row(&self, row: &mut [f32]) {
-        let count = row.len() as f32;
-        let mean = row.iter().sum::<f32>() / count;
-        let variance = row.iter().map(|value| (value - mean) * (value - mean)).sum::<f32>() / count;
-        let factor = 1.0 / (variance + self.epsilon).sqrt();
-        for ((value, scale), shift) in row.iter_mut().zip(&self.scale).zip(&self.shift) {
-            *value = (*value - mean) * factor * scale + shift;
+    /// Puts the normalised `rows` `(rows, width)` into `to` for the next product, and leaves them as they are.
+    ///
+    /// # Panics
+    /// If `rows` are no whole number of rows.
+    pub fn copy(&self, rows: &[f32], to: &mut Activations) {
+        let width = self.shape(rows, to);
+        let kind = to.tier().kind();
+        for (index, row) in rows.chunks_exact(width).enumerate() {
+            match kind {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                Kind::AmxBf16 => unsafe { avx512::copy_to_blocks(self, row, index, to) },
+                _ => {
+                    to.write_row(index, row);
+                    self.apply_row(kind, to.row_mut(index));
+                }
+            }
+        }
+    }
+
+    /// Gives `to` the shape of `rows`; says how wide they are.
+    fn shape(&self, rows: &[f32], to: &mut Activations) -> usize {
+        let width = self.scale.len();
+        assert!(rows.len().is_multiple_of(width), "{} values are no rows of {width}", rows.len());
+        to.reshape(rows.len() / width, width);
+        width
+    }
+
+    fn apply_row(&self, kind: Kind, row: &mut [f32]) {
+        match kind {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512.
+            Kind::Avx512 => unsafe { avx512::apply(self, row) },
+            _ => portable::apply(self, row),
         }
     }
 }

@@ -2,10 +2,15 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+mod gate;
 pub(crate) mod portable;
+mod rotate;
 
 use crate::activations::{Activations, BLOCK};
 use crate::tier::Tier;
+
+pub use gate::Gate;
+pub use rotate::Rotation;
 
 /// Where `x · Wᵀ + b` goes. Shapes are `(rows, outputs)`.
 #[derive(Debug)]
@@ -18,12 +23,18 @@ pub enum Output<'a> {
     Activations(&'a mut Activations),
     /// Through the exact GELU, `v · Φ(v)`, into the input of the next kernel.
     Gelu(&'a mut Activations),
+    /// Into the input of the next kernel, half as wide: of each 32 columns the first sixteen, times the activation of
+    /// the others. [`Gate::order`] says how weights are stored for it.
+    Gated(&'a mut Activations, Gate),
+    /// Into the input of attention, queries and keys turned by their positions.
+    Rotated(&'a mut Activations, Rotation<'a>),
 }
 
 /// An output whose shape has been checked.
 #[derive(Debug)]
 pub(crate) struct Sink<'a> {
     pub(crate) output: Output<'a>,
+    pub(crate) rows: usize,
     pub(crate) width: usize,
 }
 
@@ -54,9 +65,17 @@ impl<'a> Output<'a> {
             }
             Self::Activations(to) => Self::Activations(shaped(to, rows, width, tier)),
             Self::Gelu(to) => Self::Gelu(shaped(to, rows, width, tier)),
+            Self::Gated(to, gate) => {
+                assert!(width.is_multiple_of(BLOCK), "{width} gated and gating columns are no whole panels");
+                Self::Gated(shaped(to, rows, width / 2, tier), gate)
+            }
+            Self::Rotated(to, rotation) => {
+                rotation.assert_fits(rows, width);
+                Self::Rotated(shaped(to, rows, width, tier), rotation)
+            }
             checked @ (Self::Rows(_) | Self::AddTo(_)) => checked,
         };
-        Sink { output, width }
+        Sink { output, rows, width }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
+use crate::linear::ROWS_TOGETHER;
+use crate::quantise::Quantised;
 use crate::tier::{Kind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
@@ -10,8 +12,12 @@ pub struct Scratch {
     tier: Tier,
     tokens_max: usize,
     head_width: usize,
-    /// Sums of a product before they are finished: a block of `(32, 32)`.
+    /// Sums of a product before they are finished: blocks of `(32, 32)`.
     pub(crate) sums: Aligned<f32>,
+    /// The same of a product of int8.
+    pub(crate) whole_sums: Aligned<i32>,
+    /// The rows that are multiplied with int8; takes no memory where none are.
+    pub(crate) quantised: Quantised,
     /// Scores of 32 queries against all keys of a text.
     pub(crate) scores: Aligned<f32>,
     /// One over the sum of the weights of each of 32 queries.
@@ -46,7 +52,9 @@ impl Scratch {
             tier,
             tokens_max: tokens,
             head_width,
-            sums: Aligned::zeros(BLOCK * BLOCK),
+            sums: Aligned::zeros(ROWS_TOGETHER * BLOCK),
+            whole_sums: Aligned::zeros(BLOCK * BLOCK),
+            quantised: Quantised::new(),
             scores: Aligned::zeros(tokens * BLOCK),
             factors: Aligned::zeros(BLOCK),
             text,

@@ -1,7 +1,10 @@
 //! Which instructions this CPU has.
 
+mod int8;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(crate) use int8::Int8Kind;
 
 /// A set of instructions that this CPU was found to have.
 ///
@@ -106,6 +109,15 @@ impl Tier {
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0.name()
+    }
+
+    /// Whether what enters a product is rounded to bfloat16 or less.
+    #[must_use]
+    pub fn rounds_to_bfloat16(self) -> bool {
+        match self.0 {
+            Kind::AmxBf16 => true,
+            Kind::Avx512 | Kind::Portable => false,
+        }
     }
 
     pub(crate) fn kind(self) -> Kind {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, LoadError, Plan, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot};
@@ -126,8 +126,11 @@ fn describe_all(model: &ModelConfig, limits: &Limits) -> anyhow::Result<Vec<Desc
 }
 
 fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::Result<Described> {
-    let compute = compute(&files, model.dtype)?;
-    let tokens_max = files.tokens_max.min(limits.tokens_max);
+    let Plan { compute, width, tokens_max } = plan(&files, model.dtype)?;
+    if width != files.width as usize {
+        bail!("config.json gives vectors of {width} numbers, its hidden_size is {}", files.width);
+    }
+    let tokens_max = tokens_max.min(files.tokens_max).min(limits.tokens_max);
     let load = MemoryLoad { compute, threads: limits.worker_threads, tokens_max };
     let described = Described {
         identity: files.identity.to_string(),
@@ -144,14 +147,14 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
     Ok(described)
 }
 
-/// What the model will be computed with, before its weights are read.
-fn compute(files: &ModelFiles, dtype: Dtype) -> Result<Compute, LoadError> {
+/// What the model will be once its weights are read.
+fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
     let plan = |compute| Engine::plan(&files.directory, compute);
     match dtype {
         Dtype::Float32 => plan(Compute::Float32),
         Dtype::Bfloat16 => plan(Compute::Bfloat16),
         Dtype::Auto => match plan(Compute::Bfloat16) {
-            Err(LoadError::Tier(_) | LoadError::HeadWidth { .. }) => plan(Compute::Float32),
+            Err(LoadError::Tier(_)) => plan(Compute::Float32),
             planned => planned,
         },
     }
@@ -180,7 +183,7 @@ impl Loader for EngineLoader {
         let config = self.engine_config(&model.described);
         let engine = Engine::load(&files.directory, &config)?;
         let limits = TokenizerLimits {
-            tokens_max: (*tokens_max).min(engine.tokens_max()),
+            tokens_max: *tokens_max,
             text_bytes_max: self.limits.text_bytes_max,
             vocabulary: engine.vocabulary(),
         };

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::sight::Sight;
 use super::{Part, softmax};
 use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
@@ -30,8 +31,8 @@ impl<'a> Lines<'a> {
 /// # Safety
 /// The CPU has AMX bf16, and [`Tiles`](crate::linear::amx::Tiles) are configured.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scratch: &mut Scratch) {
-    let Part { start, tokens, columns, heads } = part;
+pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, scratch: &mut Scratch) {
+    let Part { start, tokens, columns, heads, .. } = part;
     let Scratch { sums, scores, factors, text, .. } = scratch;
     let Text::Tiles { keys, values, weights } = text else {
         unreachable!("tiles are the layout of this tier")
@@ -44,25 +45,32 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part, out: LinesMut<'_>, scrat
     assert!(padded * BLOCK <= scores.len() && padded * BLOCK <= weights.len());
     for query in (0..tokens).step_by(BLOCK) {
         let rows = BLOCK.min(tokens - query);
+        let sight = Sight::new(part, query, rows);
+        let seen = sight.blocks();
+        let stride = seen.len() * BLOCK;
         let queries = &qkv.from(columns[0], start + query)[..(steps - 1) * qkv.1 * BLOCK + BLOCK * BLOCK];
         let queries = LeftTiles { start: queries.as_ptr(), step: qkv.1 * BLOCK };
-        for (block, keys) in keys[..padded * heads.width].chunks_exact(2 * steps * TILE).enumerate() {
-            // SAFETY: the slices of queries and keys are as long as the steps reach; scores have 32 rows of `padded`.
+        let keys = &keys[seen.start * 2 * steps * TILE..seen.end * 2 * steps * TILE];
+        for (block, keys) in keys.chunks_exact(2 * steps * TILE).enumerate() {
+            // SAFETY: the slices of queries and keys are as long as the steps reach; scores have 32 rows of `stride`.
             unsafe {
                 multiply(queries, keys.as_ptr(), steps, rows);
-                store(scores[block * BLOCK..].as_mut_ptr(), padded, rows);
+                store(scores[block * BLOCK..].as_mut_ptr(), stride, rows);
             }
         }
         for row in 0..rows {
-            let scores = &scores[row * padded..][..tokens];
+            let scores = &mut scores[row * stride..][..sight.keys()];
+            sight.limit(row, scores);
             let weights = &mut weights[row * BLOCK..];
             factors[row] = 1.0 / softmax::to_bf16(scores, heads.scale(), weights, BLOCK * BLOCK);
         }
         let weights = LeftTiles { start: weights.as_ptr(), step: BLOCK * BLOCK };
         for (block, values) in values[..padded * heads.width].chunks_exact(2 * blocks * TILE).enumerate() {
-            // SAFETY: weights have `blocks` blocks of 32 lines, and values as many pairs of tiles; sums have 32 rows of 32.
+            let values = &values[seen.start * 2 * TILE..seen.end * 2 * TILE];
+            // SAFETY: weights have a block of 32 lines for each block in sight, and values a pair of tiles; sums have 32
+            // rows of 32.
             unsafe {
-                multiply(weights, values.as_ptr(), blocks, rows);
+                multiply(weights, values.as_ptr(), seen.len(), rows);
                 store(sums.as_mut_ptr(), BLOCK, rows);
             }
             let to = ((columns[0] / BLOCK + block) * out.1 + start + query) * BLOCK;
@@ -86,7 +94,7 @@ fn divide(sums: &[f32], factors: &[f32], to: &mut [u16]) {
 
 /// For every 32 keys and 32 columns two tiles of (16 pairs of columns, 16 keys); places without a key are zero.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pack_keys(qkv: Lines<'_>, part: Part, packed: &mut [u16]) {
+fn pack_keys(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
     let steps = part.heads.width / BLOCK;
     for (index, tile) in packed.chunks_exact_mut(TILE).enumerate() {
         let (block, step, half) = (index / 2 / steps, index / 2 % steps, index % 2);
@@ -149,7 +157,7 @@ static SWAPS: [[[u32; 16]; 2]; 4] = {
 
 /// For every 32 columns and 32 values two tiles of (16 pairs of tokens, 16 columns); missing tokens are zero.
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pack_values(qkv: Lines<'_>, part: Part, packed: &mut [u16]) {
+fn pack_values(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
     let steps = part.tokens.div_ceil(BLOCK);
     // SAFETY: the arrays are 64 bytes, and any bits are a value.
     let order = unsafe { PAIRS.each_ref().map(|order| _mm512_loadu_si512(order.as_ptr().cast())) };

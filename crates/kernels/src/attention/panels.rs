@@ -1,33 +1,39 @@
 //! Attention in f32: keys and values become panels, and the products are those of a linear layer.
 
 use super::Part;
+use super::sight::Sight;
 use crate::activations::BLOCK;
 use crate::linear::{Left, ROWS, multiply};
 use crate::scratch::{Scratch, Text};
 use crate::tier::Kind;
 
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
-pub(super) fn attend(qkv: &[f32], part: Part, out: &mut [f32], scratch: &mut Scratch) {
+pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut Scratch) {
     let kind = scratch.tier().kind();
-    let Part { start, tokens, columns, heads } = part;
+    let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width, stride) = (heads.hidden(), heads.width, 3 * heads.hidden());
     let Scratch { sums, scores, text, .. } = scratch;
     let Text::Panels { keys, values } = text else { unreachable!("panels are the layout of this tier") };
     pack_keys(&qkv[start * stride + columns[1]..], part, keys);
     pack_values(&qkv[start * stride + columns[2]..], part, values);
-    let padded = tokens.next_multiple_of(BLOCK);
     for query in (0..tokens).step_by(ROWS) {
         let rows = ROWS.min(tokens - query);
+        let sight = Sight::new(part, query, rows);
+        let (seen, stride_scores) = (sight.blocks(), sight.blocks().len() * BLOCK);
         let queries = Left { values: &qkv[(start + query) * stride + columns[0]..], stride, rows };
-        for (block, keys) in keys[..padded * width].chunks_exact(width * BLOCK).enumerate() {
-            multiply(kind, queries, keys, &mut scores[block * BLOCK..], padded);
+        let keys = &keys[seen.start * BLOCK * width..seen.end * BLOCK * width];
+        for (block, keys) in keys.chunks_exact(width * BLOCK).enumerate() {
+            multiply(kind, queries, keys, &mut scores[block * BLOCK..], stride_scores);
         }
         let mut factors = [0.0; ROWS];
         for (row, factor) in factors.iter_mut().take(rows).enumerate() {
-            *factor = 1.0 / softmax(kind, &mut scores[row * padded..][..tokens], heads.scale());
+            let scores = &mut scores[row * stride_scores..][..sight.keys()];
+            sight.limit(row, scores);
+            *factor = 1.0 / softmax(kind, scores, heads.scale());
         }
         for (block, values) in values[..tokens * width].chunks_exact(tokens * BLOCK).enumerate() {
-            let weights = Left { values: scores, stride: padded, rows };
+            let values = &values[seen.start * BLOCK * BLOCK..][..sight.keys() * BLOCK];
+            let weights = Left { values: scores, stride: stride_scores, rows };
             multiply(kind, weights, values, sums, BLOCK);
             for (row, factor) in factors.iter().take(rows).enumerate() {
                 let at = (start + query + row) * hidden + columns[0] + block * BLOCK;
@@ -39,7 +45,7 @@ pub(super) fn attend(qkv: &[f32], part: Part, out: &mut [f32], scratch: &mut Scr
 }
 
 /// For every 32 keys `(width, 32)`; places without a key stay zero.
-fn pack_keys(keys: &[f32], part: Part, packed: &mut [f32]) {
+fn pack_keys(keys: &[f32], part: Part<'_>, packed: &mut [f32]) {
     let (width, stride) = (part.heads.width, 3 * part.heads.hidden());
     packed[part.tokens / BLOCK * BLOCK * width..]
         .iter_mut()
@@ -54,7 +60,7 @@ fn pack_keys(keys: &[f32], part: Part, packed: &mut [f32]) {
 }
 
 /// For every 32 columns `(tokens, 32)`.
-fn pack_values(values: &[f32], part: Part, packed: &mut [f32]) {
+fn pack_values(values: &[f32], part: Part<'_>, packed: &mut [f32]) {
     let (width, stride) = (part.heads.width, 3 * part.heads.hidden());
     for token in 0..part.tokens {
         for (block, from) in values[token * stride..][..width].chunks_exact(BLOCK).enumerate() {

@@ -10,28 +10,42 @@ use crate::output::avx512::Masks;
 /// Normalises `row` and writes it as row `index` of blocks of bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) fn apply_to_blocks(norm: &LayerNorm, row: &mut [f32], index: usize, to: &mut Activations) {
-    let Layout::Blocks { values: lines, stride } = &mut to.layout else {
-        unreachable!("blocks are the layout of this tier")
-    };
     let moments = moments(row, norm.epsilon);
-    let blocks = row.chunks_mut(BLOCK).zip(norm.scale.chunks(BLOCK).zip(norm.shift.chunks(BLOCK)));
-    for (block, (values, (scale, shift))) in blocks.enumerate() {
+    for (block, values) in row.chunks_mut(BLOCK).enumerate() {
         let masks = Masks::first(values.len());
-        let normal = normalise(values, masks, moments, scale, shift);
-        store_bf16(&mut lines[(block * *stride + index) * BLOCK..], masks, normal);
+        let normal = norm.normal(block, values, masks, moments);
+        store(values, masks, normal);
+        store_bf16(line(to, block, index), masks, normal);
     }
 }
 
-/// Normalises `row` and copies it to row `index` of f32 rows.
-#[target_feature(enable = "avx512f")]
-pub(super) fn apply_to_rows(norm: &LayerNorm, row: &mut [f32], index: usize, to: &mut Activations) {
-    let Layout::Rows(rows) = &mut to.layout else { unreachable!("rows are the layout of this tier") };
+/// The same, but `row` stays as it is.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) fn copy_to_blocks(norm: &LayerNorm, row: &[f32], index: usize, to: &mut Activations) {
     let moments = moments(row, norm.epsilon);
-    let blocks = row.chunks_mut(BLOCK).zip(norm.scale.chunks(BLOCK).zip(norm.shift.chunks(BLOCK)));
-    for (values, (scale, shift)) in blocks {
-        normalise(values, Masks::first(values.len()), moments, scale, shift);
+    for (block, values) in row.chunks(BLOCK).enumerate() {
+        let masks = Masks::first(values.len());
+        store_bf16(line(to, block, index), masks, norm.normal(block, values, masks, moments));
     }
-    rows[index * row.len()..][..row.len()].copy_from_slice(row);
+}
+
+/// Normalises `row` where it is.
+#[target_feature(enable = "avx512f")]
+pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
+    let moments = moments(row, norm.epsilon);
+    for (block, values) in row.chunks_mut(BLOCK).enumerate() {
+        let masks = Masks::first(values.len());
+        let normal = norm.normal(block, values, masks, moments);
+        store(values, masks, normal);
+    }
+}
+
+/// Line `index` of a block of bf16.
+fn line(to: &mut Activations, block: usize, index: usize) -> &mut [u16] {
+    let Layout::Blocks { values, stride } = &mut to.layout else {
+        unreachable!("blocks are the layout of this tier")
+    };
+    &mut values[(block * *stride + index) * BLOCK..]
 }
 
 /// The mean, and one over the standard deviation, of a row, in all lanes.
@@ -58,27 +72,29 @@ fn moments(row: &[f32], epsilon: f32) -> [__m512; 2] {
     [mean, _mm512_set1_ps(1.0 / (variance + epsilon).sqrt())]
 }
 
-/// Normalises up to 32 values where they are.
+impl LayerNorm {
+    /// What up to 32 values of a block become.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn normal(&self, block: usize, values: &[f32], masks: Masks, moments: [__m512; 2]) -> [__m512; 2] {
+        let before = load(values, masks);
+        let scale = load(&self.scale[block * BLOCK..], masks);
+        let shift = load(&self.shift[block * BLOCK..], masks);
+        [0, 1].map(|half| {
+            let centred = _mm512_sub_ps(before[half], moments[0]);
+            _mm512_fmadd_ps(_mm512_mul_ps(centred, moments[1]), scale[half], shift[half])
+        })
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn normalise(
-    values: &mut [f32],
-    masks: Masks,
-    moments: [__m512; 2],
-    scale: &[f32],
-    shift: &[f32],
-) -> [__m512; 2] {
-    let (before, scale, shift) = (load(values, masks), load(scale, masks), load(shift, masks));
-    let normal = [0, 1].map(|half| {
-        let centred = _mm512_sub_ps(before[half], moments[0]);
-        _mm512_fmadd_ps(_mm512_mul_ps(centred, moments[1]), scale[half], shift[half])
-    });
-    // SAFETY: `masks` have a bit for each value, and other lanes are not written.
+fn store(to: &mut [f32], masks: Masks, values: [__m512; 2]) {
+    // SAFETY: `masks` have a bit for each place, and other lanes are not written.
     unsafe {
-        _mm512_mask_storeu_ps(values.as_mut_ptr(), masks.0[0], normal[0]);
-        _mm512_mask_storeu_ps(values.as_mut_ptr().wrapping_add(16), masks.0[1], normal[1]);
+        _mm512_mask_storeu_ps(to.as_mut_ptr(), masks.0[0], values[0]);
+        _mm512_mask_storeu_ps(to.as_mut_ptr().wrapping_add(16), masks.0[1], values[1]);
     }
-    normal
 }
 
 /// Up to 32 values, as many as `masks` have bits; the other lanes are zero.

@@ -1,6 +1,6 @@
 //! Finishing sums in plain Rust.
 
-use super::{Output, Place, Sink};
+use super::{Output, Place, Sink, gate, rotate};
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::gelu::gelu;
 
@@ -18,8 +18,26 @@ pub(crate) fn finish(sink: &mut Sink<'_>, place: Place, sums: &[f32], bias: &[f3
             }
             Output::Activations(to) => write(&mut rows_of(to)[start..][..columns], values),
             Output::Gelu(to) => write(&mut rows_of(to)[start..][..columns], values.map(gelu)),
+            Output::Gated(to, gate) => {
+                let start = start / 2;
+                gate::portable(*gate, &panel_row(values), &mut rows_of(to)[start..][..gate::HALF]);
+            }
+            Output::Rotated(to, rotation) => {
+                let mut values = panel_row(values);
+                if let Some(angles) = rotation.of_panel(place.panel, place.row + row) {
+                    rotate::portable(&mut values, angles);
+                }
+                rows_of(to)[start..][..columns].copy_from_slice(&values[..columns]);
+            }
         }
     }
+}
+
+/// The values of a row of a panel, zeros behind the last.
+fn panel_row(values: impl Iterator<Item = f32>) -> [f32; BLOCK] {
+    let mut row = [0.0; BLOCK];
+    write(&mut row, values);
+    row
 }
 
 fn write(to: &mut [f32], values: impl Iterator<Item = f32>) {

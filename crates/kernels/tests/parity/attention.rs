@@ -1,13 +1,13 @@
 //! Attention over packed texts of random lengths.
 
-use kernels::{Activations, Heads, Scratch, Tier, attention};
+use kernels::{Activations, Heads, RelativeBias, Scratch, Tier, attention};
 use proptest::prelude::*;
 
 use super::tiers::tiers;
 use super::twin;
 
 /// What the kernel makes of `qkv` `(tokens, 3 · hidden)`.
-fn attend(tier: Tier, qkv: &[f32], lengths: &[usize], heads: Heads) -> Vec<f32> {
+fn attend(tier: Tier, qkv: &[f32], lengths: &[usize], heads: Heads<'_>) -> Vec<f32> {
     let hidden = heads.count * heads.width;
     let tokens = lengths.iter().sum();
     let mut input = Activations::new(tier, tokens, 3 * hidden);
@@ -18,7 +18,18 @@ fn attend(tier: Tier, qkv: &[f32], lengths: &[usize], heads: Heads) -> Vec<f32> 
     out.to_rows()
 }
 
-fn check(tier: Tier, lengths: &[usize], heads: Heads, seed: u64) -> Result<(), TestCaseError> {
+fn check(tier: Tier, lengths: &[usize], heads: Heads<'_>, seed: u64) -> Result<(), TestCaseError> {
+    check_with(tier, lengths, heads, |_, _, _| 0.0, seed)
+}
+
+/// The same where `heads` have a bias, which is `bias(head, query, key)`.
+fn check_with(
+    tier: Tier,
+    lengths: &[usize],
+    heads: Heads<'_>,
+    bias: impl Fn(usize, usize, usize) -> f64,
+    seed: u64,
+) -> Result<(), TestCaseError> {
     let stride = 3 * heads.count * heads.width;
     // Scores of some size, so that softmax is not flat.
     let qkv: Vec<f32> =
@@ -29,7 +40,7 @@ fn check(tier: Tier, lengths: &[usize], heads: Heads, seed: u64) -> Result<(), T
     let mut expected = Vec::new();
     for tokens in lengths {
         let (text, rest) = texts.split_at(tokens * stride);
-        expected.extend(twin::attention(text, heads.count, heads.width));
+        expected.extend(twin::attention(text, &heads, &bias));
         texts = rest;
     }
     // Values are at most 2: weights and results are each rounded once, and f32 does the rest.
@@ -41,12 +52,8 @@ fn check(tier: Tier, lengths: &[usize], heads: Heads, seed: u64) -> Result<(), T
     Ok(())
 }
 
-fn heads() -> impl Strategy<Value = Heads> {
-    prop_oneof![
-        Just(Heads { count: 3, width: 32 }),
-        Just(Heads { count: 2, width: 64 }),
-        Just(Heads { count: 1, width: 96 })
-    ]
+fn heads() -> impl Strategy<Value = Heads<'static>> {
+    prop_oneof![Just(Heads::new(3, 32)), Just(Heads::new(2, 64)), Just(Heads::new(1, 96))]
 }
 
 proptest! {
@@ -76,11 +83,54 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn token_sees_its_window_and_no_further(
+        lengths in prop::collection::vec(0_usize..150, 1..3), heads in heads(), window in 0_usize..100,
+        seed in 0_u64..1 << 32
+    ) {
+        for tier in tiers("token_sees_its_window_and_no_further") {
+            check(tier, &lengths, Heads { window: Some(window), ..heads }, seed)?;
+        }
+    }
+
+    #[test]
+    fn scale_and_bias_go_into_the_scores(
+        lengths in prop::collection::vec(1_usize..70, 1..4), heads in heads(), scale in 0.05_f32..0.4,
+        window in prop::option::of(0_usize..40), seed in 0_u64..1 << 32
+    ) {
+        for tier in tiers("scale_and_bias_go_into_the_scores") {
+            let of = |head: usize, distance: isize| (distance * 7 + head.cast_signed() * 3).rem_euclid(11) as f32 / 4.0;
+            let bias = RelativeBias::new(heads.count, 70, scale, of);
+            let heads = Heads { scale, window, bias: Some(&bias), ..heads };
+            let of = |head, query: usize, key: usize| f64::from(of(head, key.cast_signed() - query.cast_signed()));
+            check_with(tier, &lengths, heads, of, seed)?;
+        }
+    }
+}
+
+#[test]
+fn texts_of_thousands_of_tokens_are_right_with_a_window_and_without() {
+    for tier in tiers("texts_of_thousands_of_tokens_are_right_with_a_window_and_without") {
+        let heads = Heads::new(1, 64);
+        check(tier, &[2049], heads, 5).unwrap();
+        check(tier, &[2049], Heads { window: Some(64), ..heads }, 6).unwrap();
+    }
+}
+
+#[test]
+#[should_panic(expected = "text of 3 tokens, bias is for 2")]
+fn text_longer_than_the_bias_panics() {
+    let bias = RelativeBias::new(1, 2, 1.0, |_, _| 0.0);
+    let heads = Heads { bias: Some(&bias), ..Heads::new(1, 32) };
+    attend(Tier::detect(), &[0.0; 3 * 96], &[3], heads);
+}
+
 #[test]
 fn texts_of_a_tile_and_one_more_and_of_512_tokens_are_right() {
     for tier in tiers("texts_of_a_tile_and_one_more_and_of_512_tokens_are_right") {
         for lengths in [[1, 2], [16, 17], [32, 33], [128, 512], [31, 511]] {
-            check(tier, &lengths, Heads { count: 1, width: 32 }, 7).unwrap();
+            check(tier, &lengths, Heads::new(1, 32), 7).unwrap();
         }
     }
 }
@@ -89,7 +139,7 @@ fn texts_of_a_tile_and_one_more_and_of_512_tokens_are_right() {
 #[should_panic(expected = "text of 40 tokens")]
 fn text_longer_than_the_scratch_panics() {
     let tier = Tier::detect();
-    let heads = Heads { count: 1, width: 32 };
+    let heads = Heads::new(1, 32);
     let mut qkv = Activations::new(tier, 40, 96);
     qkv.reshape(40, 96);
     let mut out = Activations::new(tier, 40, 32);

@@ -26,6 +26,9 @@ proptest! {
                     prop_assert!((f64::from(after[column]) - expected).abs() < 2e-5, "{row} {column}");
                 }
             }
+            let mut apart = Activations::new(tier, rows, width);
+            LayerNorm::new(&scale, &shift, 1e-3).copy(&before, &mut apart);
+            prop_assert_eq!(apart.to_rows(), copy.to_rows());
             for (copied, value) in copy.to_rows().iter().zip(&values) {
                 prop_assert!((copied - value).abs() <= value.abs() / 256.0);
             }
