@@ -89,6 +89,14 @@ impl MlBase {
         Err(anyhow!("ml-base ended before it was ready ({status}){}", self.shown_log()))
     }
 
+    /// Ends it and waits until it has gone.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("stop ml-base")
+    }
+
     fn shown_log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.is_empty() {

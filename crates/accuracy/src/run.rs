@@ -94,6 +94,8 @@ impl Config {
                     ml_base.ready(self.start_timeout).await.with_context(|| label.clone())?
                 };
                 let answers = self.ask(&label, &uri, None).await.with_context(|| label.clone())?;
+                // Before another takes its memory and its cores.
+                ml_base.stop().await?;
                 let found = &answers.served.precision;
                 ensure!(*found == label, "{label} was asked for, ml-base computes in {found}");
                 Ok(answers)
