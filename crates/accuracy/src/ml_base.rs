@@ -49,6 +49,8 @@ impl MlBase {
         command
             .args(["--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
             .args(["--instance-id", "accuracy", "--dtype", class.name(), "--model-id", model])
+            // One model, whatever else the caller serves.
+            .env_remove("ML_BASE_MODELS")
             // The address is learnt from its log.
             .env("RUST_LOG", "info")
             // The engine has threads of its own; without this candle reads /proc/cpuinfo before every product.

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::{compare::Row, server::Served};
+use crate::{compare::Row, prompts::Prompts, server::Served};
 
 /// How the report is written.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +128,12 @@ impl Report {
                 .to_owned(),
             "loss: reference less candidate, ± its standard error over the queries".to_owned(),
         ];
+        for (name, side) in [("reference", &self.reference), ("candidate", &self.candidate)] {
+            let Prompts { query, text } = &side.served.prompts;
+            if !query.is_empty() || !text.is_empty() {
+                notes.push(format!("prompts of the {name}: `{query}` for queries, `{text}` for texts"));
+            }
+        }
         if self.reference.served.identity != self.candidate.served.identity {
             notes.push("the two serve models of different identity: cosines say little".to_owned());
         }
@@ -180,6 +186,7 @@ mod tests {
             identity: identity.to_owned(),
             precision: precision.to_owned(),
             widths: vec![768, 256],
+            prompts: Prompts { query: "q: ".to_owned(), text: String::new() },
         };
         let sides = [
             ("float32".to_owned(), served("float32", "0123456789abcdef")),
@@ -203,6 +210,7 @@ mod tests {
             "600 texts, 700 queries",
             "as near as",
             "different identity",
+            "prompts of the reference: `q: ` for queries, `` for texts",
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in\n{text}");
         }

@@ -60,14 +60,15 @@ async fn vectors_finished_by_embedding_single_are_those_finished_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prompts_stand_in_front_of_what_is_sent() {
     let (url, asked) = embedding_single(Model::of(Float32, 0.0)).await;
-    let prompts = ["--query-prompt", "search_query: ", "--text-prompt", "search_document: "];
+    let prompts = ["--query-prompt", "given: "];
     let run = Run::with(&[&["--reference", &url, "--candidate", &url][..], &prompts].concat()).await;
     assert_eq!(run.code, Some(0), "{run:?}");
     let asked = asked.lock().unwrap();
+    assert!(asked.iter().all(|(_, body)| body["prompt_name"] == ""), "no prompt is added to ours");
     let texts = asked.iter().flat_map(|(_, body)| body["inputs"].as_array().unwrap());
     let texts: Vec<_> = texts.map(|text| text.as_str().unwrap()).collect();
-    let queries = texts.iter().filter(|text| text.starts_with("search_query: ")).count();
-    let documents = texts.iter().filter(|text| text.starts_with("search_document: ")).count();
+    let queries = texts.iter().filter(|text| text.starts_with("given: ")).count();
+    let documents = texts.iter().filter(|text| text.starts_with("of the model: ")).count();
     assert!(queries > 0 && queries == documents && queries + documents == texts.len());
 }
 

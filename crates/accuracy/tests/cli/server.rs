@@ -95,6 +95,7 @@ impl Inference for Model {
             trained_dimensions: TRAINED.to_vec(),
             precision_class: self.class.into(),
             layer_norm_before_cut: true,
+            prompts: [("search_document".to_owned(), "of the model: ".to_owned())].into(),
             ..ModelInfo::default()
         };
         let limits = Limits { items_max: TEXTS_MAX, ..Limits::default() };
@@ -133,7 +134,7 @@ async fn info(State((model, _)): State<(Model, Asked)>) -> Json<Value> {
     Json(json!({
         "service": "embedding-single",
         "models": [{"id": "org/fake", "alias": "fake", "identity": "f0", "width": WIDTH,
-                    "trained_dimensions": TRAINED, "precision": model.class.name()}],
+                    "trained_dimensions": TRAINED, "precision": model.class.name(), "prompts": {"search_document": "of the model: "}}],
         "limits": {"texts_max": TEXTS_MAX},
     }))
 }
