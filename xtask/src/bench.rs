@@ -1,4 +1,6 @@
-//! `bench serve`: load on the running grid, by `loadtest`.
+//! `bench serve`: load on the running grid, by `loadtest`. `bench engine`: the engine alone, by `engine-bench`.
+
+mod engine;
 
 use std::ffi::OsString;
 use std::iter;
@@ -9,6 +11,8 @@ use anyhow::Result;
 use crate::embed::{asks_for_help, has_flag, with_url};
 use crate::state::State;
 use crate::workspace::Workspace;
+
+pub(crate) use engine::run as run_engine;
 
 /// Becomes `loadtest`.
 pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser, value_parser
 
 /// Replicas of ml-base at most: as many slots has the balancer.
 const REPLICAS_MAX: i64 = 8;
+/// The model of a first run.
+pub(crate) const DEFAULT_MODEL: &str = "medium";
 
 /// Text in, vectors out: starts, uses, tests and checks the embedding service of this workspace.
 #[derive(Parser, Debug)]
@@ -20,6 +22,7 @@ Examples:
   cargo xtask up                                     build, get the model, start, try it, supervise
   cargo xtask embed --file texts.txt --out v.npy     a file of texts through the running system
   cargo xtask down                                   stop it, from any terminal
+  cargo xtask accuracy --candidate bfloat16          what a precision class costs in answers
   cargo xtask test                                   every test
 
 Everything that is written lies under .sutra/ in the workspace: models, logs, and run/ while services run.";
@@ -38,10 +41,21 @@ pub(crate) enum Command {
     /// `cargo xtask embed --help` shows its options.
     #[command(disable_help_flag = true)]
     Embed(PassedOn),
-    /// Measure the running system
+    /// Measure the running system, or the engine alone
     #[command(subcommand)]
     Bench(Bench),
+    /// Tell how much a precision class or a shorter vector changes answers
+    ///
+    /// Builds, gets the model, and starts `accuracy` with all arguments given; it starts an ml-base for each class and stops it.
+    /// `cargo xtask accuracy --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Accuracy(PassedOn),
     Test(TestArgs),
+    /// Run the tests of kernels under AddressSanitizer, which needs nightly
+    ///
+    /// kernels is the one crate with unsafe code. The sanitizer sees what compiled code and intrinsics touch, not what the
+    /// tile instructions in inline assembly do: those have assertions of their shapes before them.
+    Sanitize,
     /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
     ///
     /// Stops at the first step that fails; a table at the end shows how long each step took.
@@ -64,6 +78,12 @@ pub(crate) enum Bench {
     /// running system unless they are given. `cargo xtask bench serve --help` shows its options.
     #[command(disable_help_flag = true)]
     Serve(PassedOn),
+    /// The engine alone on real texts: texts a second, short queries, the share of the peak; nothing has to run
+    ///
+    /// Builds and starts `engine-bench` with all arguments given. --model takes an alias, an id of the hub or a directory
+    /// [default: medium] and is fetched first. `cargo xtask bench engine --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Engine(PassedOn),
 }
 
 /// Build, get the model, start every service, try them, supervise
@@ -91,7 +111,7 @@ pub(crate) struct UpArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct GridArgs {
     /// Model: an alias of deploy/models.toml, an id of the hub, or a directory
-    #[arg(long, value_name = "ALIAS|ID|DIR", env = "MODEL_NAME", default_value = "medium")]
+    #[arg(long, value_name = "ALIAS|ID|DIR", env = "MODEL_NAME", default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
     /// embedding-single takes port P, the front of ml-base P+1, cache-shard P+2, HAProxy's statistics P+3, the replicas
     /// behind HAProxy P+4 and up [default: 8888, 8887, 50052, 9999, 8901 and up]

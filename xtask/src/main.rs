@@ -3,8 +3,8 @@
 //! Goals: one command starts everything, one runs every test, one checks every rule; each says what it does
 //! and what to do when it fails. It compiles in seconds, so it stays light.
 //!
-//! Non-goals: real work. Texts are embedded by `embed-file`, load is made by `loadtest`, models are fetched by
-//! `ml-base fetch`; xtask builds and starts those binaries.
+//! Non-goals: real work. Texts are embedded by `embed-file`, load is made by `loadtest`, accuracy is
+//! measured by `accuracy`, models are fetched by `ml-base fetch`; xtask builds and starts those binaries.
 //!
 //! ```text
 //! up ──▶ workspace (cargo build) ──▶ model (ml-base fetch) ──▶ supervisor ──▶ cache-shard, ml-base ×N,
@@ -12,16 +12,20 @@
 //!                                                                  │ each start, death, restart
 //!                                                                  ▼
 //! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
+//! accuracy ──▶ workspace, model ──▶ `accuracy`, which starts ml-base itself
 //! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
+//! sanitize ──▶ cargo test of kernels on nightly
 //! ```
 
 mod cli;
 mod console;
 
+mod accuracy;
 mod bench;
 mod ci;
 mod down;
 mod embed;
+mod sanitize;
 mod status;
 mod test;
 mod tidy;
@@ -63,7 +67,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(&workspace, &args),
         Command::Embed(args) => embed::run(&workspace, args.args),
         Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
+        Command::Bench(Bench::Engine(args)) => bench::run_engine(&workspace, args.args),
+        Command::Accuracy(args) => accuracy::run(&workspace, &args.args),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Sanitize => sanitize::run(&workspace),
         Command::Ci => ci::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
     }

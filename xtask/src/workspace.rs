@@ -42,6 +42,11 @@ impl Workspace {
         self.root.join(".sutra/models")
     }
 
+    /// What the peers of the engine's bench need: a Python environment, exported models, logs.
+    pub(crate) fn peers(&self) -> PathBuf {
+        self.root.join(".sutra/peers")
+    }
+
     /// One log per service.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.join(".sutra/logs")
@@ -131,9 +136,17 @@ impl Workspace {
         serde_json::from_slice(&output.stdout).context("parse cargo metadata")
     }
 
-    /// Becomes the binary `name`. Returns only where that fails.
+    /// Builds every binary and becomes the one called `name`. Returns only where that fails.
     pub(crate) fn become_binary(&self, name: &str, args: Vec<OsString>) -> anyhow::Error {
-        match self.build_binaries().and_then(|()| self.binary(name)) {
+        match self.build_binaries() {
+            Ok(()) => self.become_built(name, args),
+            Err(error) => error,
+        }
+    }
+
+    /// Becomes the binary `name`, which has been built. Returns only where that fails.
+    pub(crate) fn become_built(&self, name: &str, args: Vec<OsString>) -> anyhow::Error {
+        match self.binary(name) {
             Ok(path) => {
                 let error = Command::new(&path).args(args).exec();
                 anyhow::Error::new(error).context(format!("start {}", path.display()))

@@ -26,6 +26,21 @@ pub enum Compute {
     Bfloat16,
 }
 
+impl Compute {
+    /// All there are, whether this CPU has them or not.
+    pub const ALL: [Self; 3] = [Self::Bfloat16, Self::Float32, Self::Candle];
+
+    /// A word for it, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Candle => "candle",
+            Self::Bfloat16 => "bfloat16",
+        }
+    }
+}
+
 /// A loaded model.
 pub(crate) enum Model {
     Own(Encoder, Compute),

@@ -1,5 +1,6 @@
 //! How fast a whole encoder of the size of all-MiniLM-L6-v2 is, with weights that mean nothing: tokens a second on one
-//! thread, for texts of several lengths, per tier. Also shows how the kernels make a BERT layer.
+//! thread, for texts of several lengths, per tier, with float and with int8 weights in turns. Also shows how the kernels
+//! make a BERT layer.
 //!
 //! `cargo run -p kernels --example encoder [tier]`
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
@@ -36,11 +37,35 @@ struct Arena {
     scratch: Scratch,
 }
 
+/// How weights are packed: as floats or as int8.
+type Pack = fn(Tier, &[f32], usize, &[f32]) -> PackedLinear;
+
+/// An encoder of one type of weights.
+struct Encoder {
+    name: &'static str,
+    layers: Vec<Layer>,
+    /// Operations a second that its products cannot exceed.
+    peak: f64,
+}
+
+impl Encoder {
+    fn new(tier: Tier, name: &'static str, pack: Pack, peak: f64) -> Self {
+        let layers: Vec<Layer> = (0..LAYERS).map(|_| Layer::new(tier, pack)).collect();
+        let linear = layers.iter().flat_map(|layer| [&layer.qkv, &layer.out, &layer.up, &layer.down]);
+        let bytes: usize = linear.map(PackedLinear::bytes).sum();
+        println!(
+            "{name}: peak {:.0} G operations/s, packed weights {:.1} MB",
+            peak / 1e9,
+            bytes as f64 / 1e6
+        );
+        Self { name, layers, peak }
+    }
+}
+
 impl Layer {
-    fn new(tier: Tier) -> Self {
-        let linear = |outputs: usize, inputs: usize| {
-            PackedLinear::new(tier, &values(outputs * inputs), inputs, &values(outputs))
-        };
+    fn new(tier: Tier, pack: Pack) -> Self {
+        let linear =
+            |outputs: usize, inputs: usize| pack(tier, &values(outputs * inputs), inputs, &values(outputs));
         let norm = || LayerNorm::new(&[1.0; HIDDEN], &[0.0; HIDDEN], 1e-12);
         Self {
             qkv: linear(3 * HIDDEN, HIDDEN),
@@ -81,23 +106,21 @@ fn main() {
         Ok(tier) => tier,
         Err(error) => panic!("{error}"),
     });
-    let peak = kernels::peak(tier, Duration::from_millis(60));
-    println!("{}, one thread, peak {:.0} GFLOP/s; {TOKENS} tokens at a time", tier.name(), peak / 1e9);
-    let layers: Vec<Layer> = (0..LAYERS).map(|_| Layer::new(tier)).collect();
-    let bytes: usize = layers
-        .iter()
-        .flat_map(|layer| [&layer.qkv, &layer.out, &layer.up, &layer.down])
-        .map(PackedLinear::bytes)
-        .sum();
-    println!("packed weights {:.1} MB", bytes as f64 / 1e6);
+    let time = Duration::from_millis(60);
+    println!("one thread, {TOKENS} tokens at a time");
+    let encoders = [
+        Encoder::new(tier, tier.name(), PackedLinear::new, kernels::peak(tier, time)),
+        Encoder::new(tier, tier.int8_name(), PackedLinear::new_int8, kernels::peak_int8(tier, time)),
+    ];
     for length in [8, 32, 80, 128, 256] {
-        report(tier, &layers, &vec![length; (TOKENS / length).max(1)], peak);
+        report(tier, &encoders, &vec![length; (TOKENS / length).max(1)]);
     }
-    report(tier, &layers, &[8], peak);
+    report(tier, &encoders, &[8]);
 }
 
-/// Prints the median of some forward passes.
-fn report(tier: Tier, layers: &[Layer], lengths: &[usize], peak: f64) {
+/// Prints the median of some forward passes of each encoder, which take turns.
+fn report(tier: Tier, encoders: &[Encoder], lengths: &[usize]) {
+    println!("{} texts of {} tokens", lengths.len(), lengths[0]);
     let tokens: usize = lengths.iter().sum();
     let mut arena = Arena {
         residual: values(tokens * HIDDEN),
@@ -108,25 +131,30 @@ fn report(tier: Tier, layers: &[Layer], lengths: &[usize], peak: f64) {
         scratch: Scratch::new(tier, lengths[0], HIDDEN / HEADS),
     };
     arena.hidden.fill(&arena.residual, HIDDEN);
-    let mut times = [Duration::ZERO; 5];
-    let mut passes: Vec<f64> = (0..60)
-        .map(|_| {
-            let start = Instant::now();
-            layers.iter().for_each(|layer| layer.forward(&mut arena, lengths, &mut times));
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    passes.sort_by(f64::total_cmp);
-    let median = passes[passes.len() / 2];
+    let mut passes = vec![(Vec::new(), [Duration::ZERO; 5]); encoders.len()];
+    for _ in 0..10 {
+        for (encoder, (passes, times)) in encoders.iter().zip(&mut passes) {
+            for _ in 0..6 {
+                let start = Instant::now();
+                encoder.layers.iter().for_each(|layer| layer.forward(&mut arena, lengths, times));
+                passes.push(start.elapsed().as_secs_f64());
+            }
+        }
+    }
+    for (encoder, (passes, times)) in encoders.iter().zip(&mut passes) {
+        passes.sort_by(f64::total_cmp);
+        line(encoder, tokens, passes[passes.len() / 2], *times);
+    }
+}
+
+fn line(encoder: &Encoder, tokens: usize, median: f64, times: [Duration; 5]) {
     let per_token = LAYERS * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * BETWEEN);
-    let share = 2.0 * (per_token * tokens) as f64 / median / peak;
-    let all: Duration = times.iter().sum();
-    let parts = times.map(|time| format!("{:2.0}", 100.0 * time.as_secs_f64() / all.as_secs_f64()));
+    let share = 2.0 * (per_token * tokens) as f64 / median / encoder.peak;
+    let passes = times.iter().sum::<Duration>().as_secs_f64();
+    let parts = times.map(|time| format!("{:.2}", 1e3 * median * time.as_secs_f64() / passes));
     println!(
-        "{:3} texts of {:3} tokens: {:7.0} tokens/s, {:6.3} ms, linear layers {:2.0} % of the peak; \
-         qkv, attention, out, up, down: {} %",
-        lengths.len(),
-        lengths[0],
+        "  {:11} {:7.0} tokens/s, {:6.3} ms, linear layers {:2.0} % of the peak; qkv, attention, out, up, down: {} ms",
+        encoder.name,
         tokens as f64 / median,
         median * 1e3,
         100.0 * share,

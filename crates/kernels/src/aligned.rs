@@ -14,8 +14,14 @@ struct Line([u8; 64]);
 /// Only for types without padding, whose size divides 64 and whose alignment is at most 64.
 pub(crate) unsafe trait Plain: Copy {}
 
+// SAFETY: eight bits, each pattern a number.
+unsafe impl Plain for u8 {}
+// SAFETY: eight bits, each pattern a number.
+unsafe impl Plain for i8 {}
 // SAFETY: sixteen bits, each pattern a number.
 unsafe impl Plain for u16 {}
+// SAFETY: thirty-two bits, each pattern a number.
+unsafe impl Plain for i32 {}
 // SAFETY: thirty-two bits, each pattern a number or NaN.
 unsafe impl Plain for f32 {}
 

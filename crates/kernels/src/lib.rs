@@ -2,6 +2,7 @@
 //!
 //! **Goals**
 //! - The fastest instructions that the CPU has are chosen at run time: AMX bf16, AVX-512 f32, or portable code.
+//! - Weights may be int8: the rows they are multiplied with become int8 on the way, in any tier, and sums are exact.
 //! - Weights are packed once; what follows a product (bias, GELU, residual) is done while the sums are in the L1 cache.
 //! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own.
 //! - A [`Tier`] can only be had for a CPU that has it, so that everything else here is safe to call.
@@ -10,7 +11,7 @@
 //! mistake of the caller and panic.
 //!
 //! ```text
-//!                          PackedLinear::new ◀─ weights (out, in), bias (out)
+//!                   PackedLinear::new, new_int8 ◀─ weights (out, in), bias (out)
 //!                                 │
 //!  Activations (rows, in) ──▶ PackedLinear::apply ──▶ Output: f32 rows, residual += , Activations, GELU ─▶ Activations
 //!     ▲        │                                                            │
@@ -26,6 +27,7 @@
 mod tier;
 mod aligned;
 mod activations;
+mod quantise;
 mod packed;
 
 // The way of a layer.
@@ -50,6 +52,6 @@ pub use attention::{Heads, RelativeBias, attention};
 pub use norm::LayerNorm;
 pub use output::{Gate, Output, Rotation};
 pub use packed::PackedLinear;
-pub use peak::peak;
+pub use peak::{peak, peak_int8};
 pub use scratch::Scratch;
 pub use tier::{Tier, TierError};

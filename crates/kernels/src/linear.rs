@@ -10,6 +10,7 @@
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod int8;
 pub(crate) mod portable;
 
 use crate::activations::{Activations, BLOCK, Layout};
@@ -38,6 +39,7 @@ pub(crate) fn apply(linear: &PackedLinear, input: &Activations, mut sink: Sink<'
             let rows = &values[..input.rows() * input.width()];
             apply_panels(linear, weights, rows, &mut sink, &mut scratch.sums);
         }
+        (Weights::Int8(weights), _) => int8::apply(linear, weights, input, &mut sink, scratch),
         _ => unreachable!("the tier of the input was checked"),
     }
 }

@@ -3,7 +3,7 @@
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 use crate::convert::to_bf16;
-use crate::linear;
+use crate::linear::{self, int8::Int8Weights};
 use crate::output::Output;
 use crate::scratch::Scratch;
 use crate::tier::{Kind, Tier};
@@ -29,6 +29,7 @@ pub struct PackedLinear {
 pub(crate) enum Weights {
     Tiles(Aligned<u16>),
     Panels(Aligned<f32>),
+    Int8(Int8Weights),
 }
 
 impl PackedLinear {
@@ -38,16 +39,37 @@ impl PackedLinear {
     /// If the bias is neither empty nor as long as there are outputs, or if `weights` are not `outputs · inputs`.
     #[must_use]
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
+        Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
+            Kind::AmxBf16 => Weights::Tiles(tiles(weights, inputs)),
+            Kind::Avx512 | Kind::Portable => Weights::Panels(panels(weights, inputs)),
+        })
+    }
+
+    /// As [`PackedLinear::new`], with weights in int8, each output scaled by its largest weight. Rows of the input are
+    /// then quantised as they come, each scaled by its largest value; a row with NaN or infinity becomes NaN.
+    ///
+    /// # Panics
+    /// As [`PackedLinear::new`], or if there are more than 65,536 inputs.
+    #[must_use]
+    pub fn new_int8(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
+        Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| {
+            Weights::Int8(Int8Weights::new(tier, weights, inputs))
+        })
+    }
+
+    fn pack(
+        tier: Tier,
+        weights: &[f32],
+        inputs: usize,
+        bias: &[f32],
+        pack: impl FnOnce(Tier, &[f32], usize) -> Weights,
+    ) -> Self {
         assert!(inputs > 0 && weights.len().is_multiple_of(inputs), "{} weights of {inputs}", weights.len());
         let outputs = weights.len() / inputs;
         assert!(bias.is_empty() || bias.len() == outputs, "bias of {} for {outputs} outputs", bias.len());
         let mut padded = Aligned::zeros(outputs.next_multiple_of(BLOCK));
         padded[..bias.len()].copy_from_slice(bias);
-        let weights = match tier.kind() {
-            Kind::AmxBf16 => Weights::Tiles(tiles(weights, inputs)),
-            Kind::Avx512 | Kind::Portable => Weights::Panels(panels(weights, inputs)),
-        };
-        Self { tier, inputs, outputs, weights, bias: padded }
+        Self { tier, inputs, outputs, weights: pack(tier, weights, inputs), bias: padded }
     }
 
     /// Computes `input · Wᵀ + b` and hands it to `output`.
@@ -76,6 +98,7 @@ impl PackedLinear {
         let weights = match &self.weights {
             Weights::Tiles(weights) => size_of_val::<[u16]>(weights),
             Weights::Panels(weights) => size_of_val::<[f32]>(weights),
+            Weights::Int8(weights) => weights.bytes(),
         };
         weights + size_of_val::<[f32]>(&self.bias)
     }

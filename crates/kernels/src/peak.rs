@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
+use crate::linear::int8::{self, STEP};
 use crate::linear::{Left, ROWS, multiply};
-use crate::tier::{Kind, Tier};
+use crate::quantise::LINE;
+use crate::tier::{Int8Kind, Kind, Tier};
 
 /// Inputs of the product that is repeated: both operands are 16 KiB of bf16 or 12 and 32 KiB of f32.
 const DEPTH: usize = 256;
@@ -14,15 +16,31 @@ const DEPTH: usize = 256;
 /// A multiply-add counts as two.
 #[must_use]
 pub fn peak(tier: Tier, time: Duration) -> f64 {
-    const RUNS: u32 = 200;
+    best_rate(time, || run(tier, RUNS))
+}
+
+/// The same of int8.
+#[must_use]
+pub fn peak_int8(tier: Tier, time: Duration) -> f64 {
+    let kind = tier.int8_kind();
+    best_rate(time, || run_int8(kind, RUNS))
+}
+
+/// Products between two looks at the clock.
+const RUNS: u32 = 200;
+
+/// The best rate of what `run` does, which says how many operations that was.
+fn best_rate(time: Duration, run: impl Fn() -> f64) -> f64 {
     let start = std::time::Instant::now();
     let mut best = 0.0_f64;
-    while start.elapsed() < time {
+    loop {
         let before = start.elapsed();
-        let flop = run(tier, RUNS);
-        best = best.max(flop / (start.elapsed() - before).as_secs_f64());
+        let operations = run();
+        best = best.max(operations / (start.elapsed() - before).as_secs_f64());
+        if start.elapsed() >= time {
+            return best;
+        }
     }
-    best
 }
 
 /// Repeats a product `runs` times and says how many operations that were.
@@ -45,6 +63,49 @@ fn run(tier: Tier, runs: u32) -> f64 {
         }
     };
     2.0 * f64::from(runs) * (rows * BLOCK * DEPTH) as f64
+}
+
+/// As [`run`], of int8.
+fn run_int8(kind: Int8Kind, runs: u32) -> f64 {
+    let rows = match kind {
+        #[cfg(target_arch = "x86_64")]
+        Int8Kind::Amx => {
+            // SAFETY: the kind is that of a tier, which proves that the CPU has AMX int8.
+            unsafe { int8_tiles(runs) };
+            BLOCK
+        }
+        _ => {
+            let lines = Aligned::zeros(int8::ROWS * DEPTH);
+            let panel = Aligned::zeros(DEPTH / LINE * STEP);
+            let (begins, mut sums) = (Aligned::zeros(BLOCK), Aligned::zeros(int8::ROWS * BLOCK));
+            for _ in 0..runs {
+                let left = int8::Left { lines: &lines, stride: int8::ROWS, rows: int8::ROWS };
+                int8::multiply(kind, left, &panel, &begins, &mut sums);
+            }
+            std::hint::black_box(&sums);
+            int8::ROWS
+        }
+    };
+    2.0 * f64::from(runs) * (rows * BLOCK * DEPTH) as f64
+}
+
+/// # Safety
+/// The CPU has AMX int8 and the kernel permits it.
+#[cfg(target_arch = "x86_64")]
+unsafe fn int8_tiles(runs: u32) {
+    use crate::linear::amx::Tiles;
+    use crate::linear::int8::amx::Operands;
+
+    let (left, panel) = (Aligned::<u8>::zeros(DEPTH * BLOCK), Aligned::<i8>::zeros(DEPTH / LINE * STEP));
+    // SAFETY: the caller says that there are tiles; both sides hold `DEPTH / 64` steps of two tiles.
+    unsafe {
+        let _tiles = Tiles::configure();
+        for _ in 0..runs {
+            for (left, panel) in left.chunks_exact(BLOCK * LINE).zip(panel.chunks_exact(STEP)) {
+                Operands { left: left.as_ptr(), panel: panel.as_ptr() }.step(BLOCK);
+            }
+        }
+    }
 }
 
 /// # Safety
@@ -73,8 +134,9 @@ mod tests {
     #[test]
     fn peak_of_every_tier_is_a_rate() {
         for tier in testing::tiers("peak_of_every_tier_is_a_rate") {
-            let rate = peak(tier, Duration::from_micros(1));
-            assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", tier.name());
+            for rate in [peak(tier, Duration::from_micros(1)), peak_int8(tier, Duration::from_micros(1))] {
+                assert!(rate.is_finite() && rate > 0.0, "{}: {rate}", tier.name());
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
+use crate::quantise::Quantised;
 use crate::tier::{Kind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
@@ -12,6 +13,10 @@ pub struct Scratch {
     head_width: usize,
     /// Sums of a product before they are finished: a block of `(32, 32)`.
     pub(crate) sums: Aligned<f32>,
+    /// The same of a product of int8.
+    pub(crate) whole_sums: Aligned<i32>,
+    /// The rows that are multiplied with int8; takes no memory where none are.
+    pub(crate) quantised: Quantised,
     /// Scores of 32 queries against all keys of a text.
     pub(crate) scores: Aligned<f32>,
     /// One over the sum of the weights of each of 32 queries.
@@ -47,6 +52,8 @@ impl Scratch {
             tokens_max: tokens,
             head_width,
             sums: Aligned::zeros(BLOCK * BLOCK),
+            whole_sums: Aligned::zeros(BLOCK * BLOCK),
+            quantised: Quantised::new(),
             scores: Aligned::zeros(tokens * BLOCK),
             factors: Aligned::zeros(BLOCK),
             text,

@@ -1,7 +1,10 @@
 //! Which instructions this CPU has.
 
+mod int8;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub(crate) use int8::Int8Kind;
 
 /// A set of instructions that this CPU was found to have.
 ///

@@ -4,6 +4,7 @@
 mod parity {
     pub(crate) mod attention;
     pub(crate) mod fused;
+    pub(crate) mod int8;
     pub(crate) mod linear;
     pub(crate) mod norm;
     pub(crate) mod tiers;

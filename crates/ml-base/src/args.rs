@@ -44,6 +44,19 @@ pub struct Cli {
 pub enum Command {
     /// Fetch and verify a model, print its directory, and exit
     Fetch(FetchArgs),
+    /// Print the models that are known by a short name, and exit
+    Models(ModelsArgs),
+}
+
+/// Arguments of `ml-base models`.
+#[derive(Debug, clap::Args)]
+pub struct ModelsArgs {
+    /// Print JSON, one array
+    #[arg(long)]
+    pub json: bool,
+    /// Where models come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
 }
 
 /// Arguments of `ml-base fetch`.

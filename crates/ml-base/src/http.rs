@@ -64,7 +64,7 @@ async fn answer_embed(door: &Door, request: Request<Body>) -> Result<Response<Bo
     drop(body);
     serving.check_model(call.model.as_deref().unwrap_or_default())?;
     let finish = finish(&serving, &call)?;
-    let prompt = serving.prompt(call.prompt_name.as_deref())?;
+    let prompt = serving.files.prompts.find(call.prompt_name.as_deref())?.to_owned();
     let (shape, count) = (call.shape, call.texts.len());
     let answer = serving.pipeline.embed(items(call, &prompt, deadline)).await?;
     let times = StageTimes::of(&answer);

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub mod tokenizer;
 
-pub use tokenizer::{Tokenized, Tokenizer};
+pub use tokenizer::{Tokenized, Tokenizer, TokenizerLimits};
 
 use crate::item::{Input, Item, ItemFailure};
 

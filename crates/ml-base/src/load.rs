@@ -15,7 +15,7 @@ use vector::Normalization;
 use crate::{
     args::Dtype,
     config::{Config, Limits},
-    intake::{Intake, Tokenizer},
+    intake::{Intake, Tokenizer, TokenizerLimits},
     metrics::Metrics,
     model::{self, LogProgress, ModelFiles},
     pipeline::Pipeline,
@@ -62,9 +62,13 @@ fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
     let make = make_device(&files, &limits, model.dtype);
     let engine = load_engine(&files, &limits, model.dtype)?;
     let (width, computes_with) = (engine.width(), engine.computes_with());
-    let tokens_max = tokens_max(&files, &limits);
-    let tokenizer =
-        Tokenizer::load(&files.directory, tokens_max, limits.text_bytes_max, engine.vocabulary())?;
+    let tokens_max = tokens_max(&files, &limits).min(engine.tokens_max());
+    let text_limits = TokenizerLimits {
+        tokens_max,
+        text_bytes_max: limits.text_bytes_max,
+        vocabulary: engine.vocabulary(),
+    };
+    let tokenizer = Tokenizer::load(&files.directory, files.case, text_limits)?;
     warm_up(&engine)?;
     let intake = Intake::start(tokenizer, limits.tokenizer_threads).context("start the tokenizer threads")?;
     let serving = Serving {

@@ -16,6 +16,7 @@
 
 // what is asked for, and where it may come from
 mod catalog;
+mod listing;
 mod name;
 mod sources;
 
@@ -44,7 +45,6 @@ mod settings;
 // what the caller gets
 mod error;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use address::{BadAddress, Endpoint};
@@ -52,13 +52,25 @@ pub use catalog::{Catalog, CatalogEntry, FilePin, PackagePin};
 pub use digest::{NotASum, Sha256};
 pub use error::{FailedSource, FileFault, ModelError, SourceFault, UnsupportedArchitecture};
 pub use identity::Identity;
+pub use listing::Listing;
 pub use name::ModelName;
 pub use progress::{LogProgress, Progress, TerminalProgress};
 pub use sources::{OptionalEndpoint, SourceArgs, Sources};
 
+use catalog::unpinned;
 use engine::Pooling;
+use protocol::prompts::Prompts;
 use settings::{Known, Settings};
 use sums::Sums;
+
+/// The case that texts are brought to before they are tokenized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// As they come; a tokenizer that wants lower case does that itself.
+    AsGiven,
+    /// Lower case, prompt included: `do_lower_case` of sentence_bert_config.json.
+    Lower,
+}
 
 /// A model that is ready to be mapped: its files were verified by this process.
 #[derive(Clone, Debug)]
@@ -69,8 +81,12 @@ pub struct ModelFiles {
     pub id: String,
     /// Short name, where the catalog has the model.
     pub alias: Option<String>,
+    /// Numbers in a full vector.
+    pub width: u32,
     /// How token vectors become one.
     pub pooling: Pooling,
+    /// The case of what is tokenized.
+    pub case: Case,
     /// Tokens of the longest text, special tokens included.
     pub tokens_max: usize,
     /// Widths that the vector may be cut to, the full width first.
@@ -78,7 +94,7 @@ pub struct ModelFiles {
     /// Whether a layer norm belongs before the cut.
     pub layer_norm_before_cut: bool,
     /// Named prefixes that the model was trained with.
-    pub prompts: BTreeMap<String, String>,
+    pub prompts: Prompts,
     /// All that defines the vector space.
     pub identity: Identity,
 }
@@ -96,12 +112,14 @@ impl ModelFiles {
             directory: directory.to_owned(),
             id: id.to_owned(),
             alias: known.entry().map(|entry| entry.alias.clone()),
+            width: settings.width,
             pooling: settings.pooling,
+            case: settings.case,
             tokens_max: settings.tokens_max,
             trained_dimensions: settings.trained_dimensions,
             layer_norm_before_cut: settings.layer_norm_before_cut,
             prompts: settings.prompts,
-            identity: Identity::new(weights, tokenizer, config, settings.pooling),
+            identity: Identity::new(weights, tokenizer, config, settings.pooling, settings.case),
         })
     }
 }
@@ -174,9 +192,4 @@ fn local(directory: &Path) -> Result<ModelFiles, ModelError> {
             }
         }
     })
-}
-
-/// The files of a model that the catalog does not have.
-fn unpinned() -> Vec<FilePin> {
-    files::ALL.map(|name| FilePin { name: name.to_owned(), sha256: None, bytes: None }).into()
 }

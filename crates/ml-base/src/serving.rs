@@ -48,17 +48,6 @@ impl Serving {
         Err(ApiError::new(ErrorCode::NotFound, message).at_field("model"))
     }
 
-    /// The text of a prompt by its name.
-    pub(crate) fn prompt(&self, name: Option<&str>) -> Result<String, ApiError> {
-        let Some(name) = name else { return Ok(String::new()) };
-        self.files.prompts.get(name).cloned().ok_or_else(|| {
-            let known = self.files.prompts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "none".to_owned() } else { known };
-            let message = format!("`prompt_name` is `{name}`, the model has: {known}");
-            ApiError::new(ErrorCode::Invalid, message).at_field("prompt_name")
-        })
-    }
-
     pub(crate) fn finish(
         &self,
         dimensions: Option<u32>,
@@ -84,6 +73,8 @@ impl Serving {
             precision_class: self.precision.into(),
             pooling: self.files.pooling.to_string(),
             layer_norm_before_cut: self.files.layer_norm_before_cut,
+            prompts: self.files.prompts.by_name().clone(),
+            default_prompt_name: self.files.prompts.default_name().unwrap_or_default().to_owned(),
         }
     }
 
@@ -112,6 +103,8 @@ impl Serving {
                 "tokens_max": self.tokens_max,
                 "pooling": self.files.pooling.to_string(),
                 "precision": self.precision.name(),
+                "prompts": self.files.prompts.by_name(),
+                "default_prompt_name": self.files.prompts.default_name(),
             },
             "limits": self.limits,
             "load": { "queued_texts": load.texts, "queued_tokens": load.tokens },

@@ -64,7 +64,7 @@ pub struct EmbedCall {
     pub dimensions: Option<u32>,
     /// What to do with a text over the model's limit.
     pub truncation: Truncation,
-    /// Name of a prompt the model ships; `None` for none.
+    /// Name of a prompt the model ships; `None` for its default one, empty for none.
     pub prompt_name: Option<String>,
     /// Keep new vectors no longer than this.
     pub cache_ttl: Option<Duration>,

@@ -5,6 +5,8 @@
 //! cache-shard ───────▶ protocol, service
 //! ml-base ───────────▶ protocol, service, vector, engine
 //! engine ────────────▶ kernels
+//! engine-bench ──────▶ engine, kernels
+//! accuracy ──────────▶ protocol, vector
 //! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
@@ -14,7 +16,7 @@ use serde_json::Value;
 use super::Violation;
 
 /// What each crate of the workspace may depend on among its own.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("embedding-single", &["protocol", "service", "vector"]),
     ("cache-shard", &["protocol", "service"]),
     ("ml-base", &["engine", "protocol", "service", "vector"]),
@@ -25,6 +27,8 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("service", &["protocol"]),
     ("embed-file", &[]),
     ("loadtest", &[]),
+    ("engine-bench", &["engine", "kernels"]),
+    ("accuracy", &["protocol", "vector"]),
     ("e2e", &["cache-shard", "embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
     ("xtask", &[]),
 ];

@@ -72,27 +72,24 @@ impl Front {
         call: &EmbedCall,
         cache: CacheUse,
     ) -> Result<(Arc<Model>, Finish, Gathered), ApiError> {
-        let (model, finish) = self.resolve(call)?;
-        match self.lookup.vectors(&asked(call, &model, cache)).await {
-            Ok(gathered) => return Ok((model, finish, gathered)),
+        let resolved = self.resolve(call)?;
+        match self.lookup.vectors(&resolved.asked(call, cache)).await {
+            Ok(gathered) => return Ok((resolved.model, resolved.finish, gathered)),
             Err(failed) if failed.error != MissError::IdentityMismatch => {
                 return Err(failed.error.to_api(call.shape.list(), failed.index));
             }
             Err(_) => self.models.refresh().await,
         }
-        let (model, finish) = self.resolve(call)?;
-        match self.lookup.vectors(&asked(call, &model, cache)).await {
-            Ok(gathered) => Ok((model, finish, gathered)),
+        let resolved = self.resolve(call)?;
+        match self.lookup.vectors(&resolved.asked(call, cache)).await {
+            Ok(gathered) => Ok((resolved.model, resolved.finish, gathered)),
             Err(failed) => Err(failed.error.to_api(call.shape.list(), failed.index)),
         }
     }
 
-    fn resolve(&self, call: &EmbedCall) -> Result<(Arc<Model>, Finish), ApiError> {
+    fn resolve(&self, call: &EmbedCall) -> Result<Resolved, ApiError> {
         let model = self.models.served()?.find(call.model.as_deref())?.clone();
-        if let Some(name) = &call.prompt_name {
-            let message = format!("`prompt_name` is `{name}`, model `{}` has no prompts", model.id);
-            return Err(ApiError::new(ErrorCode::Invalid, message).at_field("prompt_name"));
-        }
+        let prompt = model.prompts.find(call.prompt_name.as_deref())?.into();
         let finish = Finish::new(
             call.dimensions.or(self.config.dimensions),
             model.width,
@@ -101,12 +98,28 @@ impl Front {
             if call.normalize { Normalization::Unit } else { Normalization::Raw },
         )
         .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))?;
-        Ok((model, finish))
+        Ok(Resolved { model, prompt, finish })
     }
 }
 
-fn asked<'a>(call: &'a EmbedCall, model: &'a Arc<Model>, cache: CacheUse) -> Asked<'a> {
-    Asked { model, texts: &call.texts, truncation: call.truncation, ttl: call.cache_ttl, cache }
+/// What a call means under the model that is served now.
+struct Resolved {
+    model: Arc<Model>,
+    prompt: Arc<str>,
+    finish: Finish,
+}
+
+impl Resolved {
+    fn asked<'a>(&'a self, call: &'a EmbedCall, cache: CacheUse) -> Asked<'a> {
+        Asked {
+            model: &self.model,
+            texts: &call.texts,
+            prompt: &self.prompt,
+            truncation: call.truncation,
+            ttl: call.cache_ttl,
+            cache,
+        }
+    }
 }
 
 fn cache_use(headers: &HeaderMap) -> CacheUse {

@@ -116,7 +116,7 @@ pub(crate) unsafe fn store(to: *mut f32, stride: usize, rows: usize) {
 /// # Safety
 /// [`Tiles`] are configured.
 #[inline]
-unsafe fn zero() {
+pub(super) unsafe fn zero() {
     // SAFETY: as the caller says.
     unsafe {
         asm!(
@@ -312,7 +312,7 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut
 /// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next, and a tile
 /// that is waited for stops everything.
 #[inline]
-fn prefetch(from: *const u16, count: usize) {
+pub(super) fn prefetch(from: *const u16, count: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
@@ -322,7 +322,7 @@ fn prefetch(from: *const u16, count: usize) {
 
 /// The rows of the block before that are finished after `step`: none after the first, in which their sums are being
 /// stored, unless it is the only one; all after the last.
-fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
+pub(super) fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
     let count = rows.div_ceil((steps - 1).max(1)).max(ROWS_AT_ONCE);
     let part = step.saturating_sub(1);
     if step == 0 && steps > 1 { 0..0 } else { (part * count).min(rows)..((part + 1) * count).min(rows) }

@@ -21,6 +21,16 @@ fn cpu_has_tiles() -> bool {
     leaf.edx & TILES == TILES && extended_state() & TILE_STATE == TILE_STATE
 }
 
+/// Tiles that multiply int8, where there are tiles at all: CPUID leaf 7, bit 25 of EDX.
+pub(super) fn has_amx_int8() -> bool {
+    std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0
+}
+
+/// 512-bit registers that multiply int8.
+pub(super) fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+}
+
 fn extended_state() -> u64 {
     // SAFETY: AVX-512 was detected before, which means that the kernel has switched XSAVE and `xgetbv` on.
     unsafe { xgetbv() }

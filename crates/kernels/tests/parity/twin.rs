@@ -17,11 +17,16 @@ pub(crate) fn random(seed: u64, count: usize) -> Vec<f32> {
 
 /// What a tier makes of inputs and weights before it multiplies them: AMX rounds them to bf16.
 pub(crate) fn rounded(tier: Tier, values: &[f32]) -> Vec<f32> {
+    if tier.name() == "amx-bf16" { rounded_to_bf16(values) } else { values.to_vec() }
+}
+
+/// To the nearest bf16, ties to even.
+pub(crate) fn rounded_to_bf16(values: &[f32]) -> Vec<f32> {
     let round = |value: &f32| {
         let bits = value.to_bits();
         f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
     };
-    if tier.name() == "amx-bf16" { values.iter().map(round).collect() } else { values.to_vec() }
+    values.iter().map(round).collect()
 }
 
 /// Half a step of the type in which a tier hands values from kernel to kernel, relative.
@@ -84,4 +89,34 @@ pub(crate) fn attention(
         }
     }
     out
+}
+
+/// `x · Wᵀ + b` of whole numbers: each row of both sides scaled by its largest value, sums exact.
+pub(crate) fn int8_linear(input: &[f32], weights: &[f32], inputs: usize, bias: &[f32]) -> Vec<f64> {
+    let weights: Vec<_> = weights.chunks_exact(inputs).map(int8_row).collect();
+    let mut found = Vec::new();
+    for (row, row_scale) in input.chunks_exact(inputs).map(int8_row) {
+        for ((weights, scale), bias) in weights.iter().zip(bias) {
+            let sum: i64 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
+            found.push(sum as f64 * row_scale * scale + f64::from(*bias));
+        }
+    }
+    found
+}
+
+/// Whole numbers in -127 ..= 127, and what one of them stands for.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 127")]
+fn int8_row(row: &[f32]) -> (Vec<i64>, f64) {
+    let max = row.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+    // What is smaller counts as zero.
+    let inverse = if max >= 1e-30 { 127.0 / max } else { 0.0 };
+    let whole = row.iter().map(|value| (value * inverse).round_ties_even() as i64).collect();
+    (whole, f64::from(max) / 127.0)
+}
+
+pub(crate) fn cosine(left: &[f32], right: &[f64]) -> f64 {
+    let dot: f64 = left.iter().zip(right).map(|(l, r)| f64::from(*l) * r).sum();
+    let left_size: f64 = left.iter().map(|l| f64::from(*l).powi(2)).sum();
+    let right_size: f64 = right.iter().map(|r| r * r).sum();
+    dot / (left_size * right_size).sqrt()
 }

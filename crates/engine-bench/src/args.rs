@@ -1,0 +1,50 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Parser;
+use engine::Pooling;
+
+const AFTER_HELP: &str = "\
+Tokenizing is not timed. Texts are computed in arrival order, as a queue would send them, and sorted by length. The share of \
+the peak is that of the linear layers alone: their operations by the time of everything, by the rate that the same \
+instructions reach on operands in the L1 cache in the same run. Each figure is the median of the rounds.
+
+Exit codes: 0 measured, 2 it could not start or the engine failed.";
+
+/// Measures the engine on real texts: texts and tokens a second, and the latency of a short query.
+#[derive(Debug, Parser)]
+#[command(name = "engine-bench", after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// Directory with config.json, model.safetensors and tokenizer.json; `cargo xtask bench engine` also takes an alias or an id of the hub
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// How a text's vector is made of its tokens: mean or cls
+    #[arg(long, default_value = "mean")]
+    pub(crate) pooling: Pooling,
+    /// One text a line, in place of the paragraphs that come with the bench
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Texts that are taken of the file
+    #[arg(long, default_value = "1024", value_name = "N")]
+    pub(crate) count: NonZeroUsize,
+    /// Tokens at which a text is cut
+    #[arg(long, default_value = "256", value_name = "N")]
+    pub(crate) tokens_max: NonZeroUsize,
+    /// Texts of one of our batches
+    #[arg(long, default_value = "64", value_name = "N")]
+    pub(crate) batch_texts: NonZeroUsize,
+    /// Threads of the engine [default: all cores, and 1 as well in arrival order]
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
+    pub(crate) threads: Vec<NonZeroUsize>,
+    /// What the engine computes with [default: all that this CPU has]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub(crate) compute: Vec<String>,
+    /// Turns of each contestant
+    #[arg(long, default_value = "3", value_name = "N")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

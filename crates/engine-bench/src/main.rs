@@ -1,0 +1,50 @@
+//! How fast the engine is on real texts, as a table or as JSON; with peers beside it, in turns on the same texts.
+//!
+//! # Goals
+//! - Figures that can be believed: all contestants take turns in one run, and the machine, its load, the peak of its
+//!   arithmetic and the spread of the rounds stand beside the figures.
+//! - Peers at their best: sorted texts, the fastest batch size and settings found for each; ours in arrival order too.
+//! - A wrong set-up shows: the vectors of every contestant are compared with our float32.
+//!
+//! # Non-goals
+//! - Tokenizing is not timed, ours or a peer's: all are given the same token ids.
+//! - HTTP and queues: `loadtest` measures those.
+//!
+//! ```text
+//!  texts ─▶ token ids ─▶ ours (engine × compute × threads) ─┐ turns: A B C, A B C, …   report: table, JSON
+//!                   └──▶ peers (a Python process each) ─────┘──▶ seconds, vectors ───▶ work, peak: share of the peak
+//! ```
+
+mod args;
+mod texts;
+
+mod contestant;
+mod ours;
+mod turns;
+
+mod peak;
+mod work;
+
+mod figures;
+mod machine;
+mod report;
+mod run;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match run::run(&args::Args::parse()) {
+        Ok(text) => {
+            // Nobody reads any more: the exit code still tells.
+            writeln!(io::stdout(), "{text}").ok();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            writeln!(io::stderr(), "engine-bench: {error:#}").ok();
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The texts as token ids, in the two orders in which they are computed.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use engine::TokenIds;
+use serde::Serialize;
+use tokenizers::{Tokenizer, TruncationParams};
+
+/// What is measured where no file is named.
+const NOVELS: &str = include_str!("../texts/novels.txt");
+/// Long enough to be cut to a short query under any tokenizer.
+const QUERY: &str = "what should a traveller know about the weather in the mountains before they set out";
+/// Tokens of the short query, special tokens included.
+const QUERY_TOKENS: usize = 8;
+
+/// In which order texts are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// As they come.
+    Arrival,
+    /// The longest first, which only who has all of them beforehand can do.
+    Sorted,
+}
+
+impl Order {
+    /// The word in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Sorted => "sorted",
+        }
+    }
+}
+
+/// Token ids of all texts and of one short query.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    arrival: Vec<TokenIds>,
+    query: TokenIds,
+}
+
+impl Texts {
+    /// The first `count` texts of `file`, or those that come with the bench, as the tokenizer of the model in `model_dir` cuts them.
+    ///
+    /// # Errors
+    /// Where the file or the tokenizer cannot be read, or there is no text.
+    pub(crate) fn read(
+        model_dir: &Path,
+        file: Option<&Path>,
+        count: NonZeroUsize,
+        tokens_max: NonZeroUsize,
+    ) -> Result<Self> {
+        let given = file.map(|file| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        });
+        let given = given.transpose()?;
+        let lines = given.as_deref().unwrap_or(NOVELS).lines().filter(|line| !line.trim().is_empty());
+        let tokenizer_file = model_dir.join("tokenizer.json");
+        let cut = |tokens_max| tokenizer(&tokenizer_file, tokens_max);
+        let texts = cut(tokens_max.get())?;
+        let arrival: Vec<_> =
+            lines.take(count.get()).map(|line| encode(&texts, line)).collect::<Result<_>>()?;
+        ensure!(!arrival.is_empty(), "there is no text to measure");
+        Ok(Self { arrival, query: encode(&cut(QUERY_TOKENS)?, QUERY)? })
+    }
+
+    /// All texts in `order`.
+    pub(crate) fn in_order(&self, order: Order) -> Vec<&TokenIds> {
+        let mut texts: Vec<&TokenIds> = self.arrival.iter().collect();
+        if order == Order::Sorted {
+            texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        }
+        texts
+    }
+
+    /// One text of a few tokens.
+    pub(crate) fn query(&self) -> &TokenIds {
+        &self.query
+    }
+
+    /// Number of texts.
+    pub(crate) fn count(&self) -> usize {
+        self.arrival.len()
+    }
+
+    /// Tokens of all texts together.
+    pub(crate) fn tokens(&self) -> usize {
+        self.arrival.iter().map(TokenIds::len).sum()
+    }
+}
+
+fn tokenizer(file: &Path, tokens_max: usize) -> Result<Tokenizer> {
+    let failed = |error| anyhow!("tokenizer {}: {error}", file.display());
+    let mut tokenizer = Tokenizer::from_file(file).map_err(failed)?;
+    tokenizer.with_padding(None);
+    let cut = TruncationParams { max_length: tokens_max, ..TruncationParams::default() };
+    tokenizer.with_truncation(Some(cut)).map_err(failed)?;
+    Ok(tokenizer)
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str) -> Result<TokenIds> {
+    let encoded = tokenizer.encode(text, true).map_err(|error| anyhow!("tokenizing `{text}`: {error}"))?;
+    Ok(TokenIds::new(encoded.get_ids().to_vec())?)
+}

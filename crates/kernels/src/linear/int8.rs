@@ -1,0 +1,216 @@
+//! `x · Wᵀ` in whole numbers: rows quantised on the fly, weights once, sums exact.
+//!
+//! ```text
+//!  rows that fit the L2 cache ─▶ int8, a scale each
+//!    for each panel of 32 outputs
+//!      for each block of rows
+//!        sums (rows, 32) i32 ─▶ · scale of row · scale of output ─▶ f32 ─▶ sink
+//! ```
+//! One scale for each output and one for each row, over all inputs: sums are never rescaled on the way. All multipliers
+//! read the same weights and give the same sums.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+pub(crate) mod portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
+
+use crate::activations::{Activations, BLOCK};
+use crate::aligned::Aligned;
+#[cfg(target_arch = "x86_64")]
+use crate::output::avx512;
+use crate::output::{self, Place, Sink};
+use crate::packed::PackedLinear;
+use crate::quantise::{Form, LINE, Quantised, Scale, size_bits};
+use crate::scratch::Scratch;
+use crate::tier::{Int8Kind, Kind, Tier};
+
+/// Bytes of a step of a panel: 64 inputs of 32 outputs, as two tiles.
+pub(crate) const STEP: usize = 2 * TILE;
+/// Bytes of a tile: sixteen lines of four inputs of sixteen outputs.
+pub(crate) const TILE: usize = 16 * LINE;
+/// Rows that portable code and VNNI multiply at once.
+pub(crate) const ROWS: usize = 12;
+/// More would let a sum of 32 bits run over.
+const INPUTS_MAX: usize = 1 << 16;
+
+/// Weights in int8, each output with a scale of its own.
+///
+/// ```text
+///  a panel is 32 outputs, padded with zeros; for every 64 inputs two tiles of 16 outputs,
+///  a tile = 16 lines (four inputs) × 16 outputs × 4
+/// ```
+#[derive(Debug)]
+pub(crate) struct Int8Weights {
+    kind: Int8Kind,
+    values: Aligned<i8>,
+    /// What a whole number of each output stands for, padded to panels.
+    scales: Aligned<f32>,
+    /// Where the sums begin: what makes up for rows that are raised by 128.
+    begins: Aligned<i32>,
+}
+
+impl Int8Weights {
+    /// Quantises `weights` `(outputs, inputs)`.
+    ///
+    /// # Panics
+    /// If there are more than 65,536 inputs.
+    pub(crate) fn new(tier: Tier, weights: &[f32], inputs: usize) -> Self {
+        assert!(inputs <= INPUTS_MAX, "{inputs} inputs of int8, at most {INPUTS_MAX}");
+        let outputs = weights.len() / inputs;
+        let steps = inputs.div_ceil(LINE);
+        let padded = outputs.next_multiple_of(BLOCK);
+        let mut packed = Self {
+            kind: tier.int8_kind(),
+            values: Aligned::zeros(padded / BLOCK * steps * STEP),
+            scales: Aligned::zeros(padded),
+            begins: Aligned::zeros(padded),
+        };
+        for (output, row) in weights.chunks_exact(inputs).enumerate() {
+            packed.pack(output, row, steps);
+        }
+        packed
+    }
+
+    fn pack(&mut self, output: usize, row: &[f32], steps: usize) {
+        let scale = Scale::of(row.iter().copied().map(size_bits).fold(0, u32::max));
+        let (panel, tile, column) = (output / BLOCK, output % BLOCK / 16, output % 16);
+        let mut sum = 0;
+        for (step, values) in row.chunks(LINE).enumerate() {
+            let tile = &mut self.values[(panel * steps + step) * STEP + tile * TILE..][..TILE];
+            for (input, value) in values.iter().enumerate() {
+                let whole = scale.quantise(*value);
+                sum += i32::from(whole);
+                tile[input / 4 * LINE + column * 4 + input % 4] = whole;
+            }
+        }
+        self.scales[output] = scale.scale;
+        if self.kind == Int8Kind::Vnni {
+            self.begins[output] = -128 * sum;
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.len() + size_of_val::<[f32]>(&self.scales) + size_of_val::<[i32]>(&self.begins)
+    }
+}
+
+/// Computes the product, its shapes checked by the caller.
+pub(super) fn apply(
+    linear: &PackedLinear,
+    weights: &Int8Weights,
+    input: &Activations,
+    sink: &mut Sink<'_>,
+    scratch: &mut Scratch,
+) {
+    let at_once = scratch.quantised.reserve(input.width());
+    for first in (0..input.rows()).step_by(at_once) {
+        let rows = first..input.rows().min(first + at_once);
+        scratch.quantised.fill(input, rows.clone(), weights.kind.form());
+        let Scratch { quantised, sums, whole_sums, .. } = &mut *scratch;
+        let product = Product {
+            tier: linear.tier(),
+            left: quantised,
+            first,
+            rows: rows.len(),
+            weights,
+            steps: linear.inputs().div_ceil(LINE),
+            bias: &linear.bias,
+        };
+        match weights.kind {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the kind is that of a tier with AMX int8, and a tier proves that the CPU has it.
+            Int8Kind::Amx => unsafe { amx::apply(product, sink, whole_sums, sums) },
+            _ => apply_panels(product, sink, whole_sums, sums),
+        }
+    }
+}
+
+/// Rows of one linear layer, quantised.
+#[derive(Debug, Clone, Copy)]
+struct Product<'a> {
+    tier: Tier,
+    left: &'a Quantised,
+    /// The row of the whole that is the first one here.
+    first: usize,
+    rows: usize,
+    weights: &'a Int8Weights,
+    /// Steps of 64 inputs.
+    steps: usize,
+    bias: &'a [f32],
+}
+
+impl Product<'_> {
+    /// Makes floats of the `whole` sums of `place`, counted from the first row here, and hands them on.
+    fn finish(&self, sink: &mut Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
+        let outputs = &self.weights.scales[place.panel * BLOCK..][..BLOCK];
+        let scales = &self.left.scales()[place.row..][..place.rows];
+        let (whole, floats) = (&whole[..place.rows * BLOCK], &mut sums[..place.rows * BLOCK]);
+        let place = Place { row: self.first + place.row, ..place };
+        match self.tier.kind() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: both tiers prove that the CPU has AVX-512, and AMX bf16 the conversion to bf16 as well.
+            Kind::AmxBf16 => unsafe {
+                vnni::to_floats(whole, outputs, scales, floats);
+                avx512::finish_blocks(sink, place, floats, self.bias, 0..place.rows);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512 => unsafe {
+                vnni::to_floats(whole, outputs, scales, floats);
+                avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
+            },
+            _ => {
+                portable::to_floats(whole, outputs, scales, floats);
+                output::portable::finish(sink, place, floats, self.bias);
+            }
+        }
+    }
+}
+
+fn apply_panels(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
+    let (lines, stride) = product.left.lines();
+    for panel in 0..product.weights.values.len() / (product.steps * STEP) {
+        let weights = &product.weights.values[panel * product.steps * STEP..][..product.steps * STEP];
+        let begins = &product.weights.begins[panel * BLOCK..][..BLOCK];
+        for row in (0..product.rows).step_by(ROWS) {
+            let place = Place { row, rows: ROWS.min(product.rows - row), panel };
+            let left = Left { lines: &lines[row * LINE..], stride, rows: place.rows };
+            multiply(product.weights.kind, left, weights, begins, whole);
+            product.finish(sink, place, whole, sums);
+        }
+    }
+}
+
+/// Up to [`ROWS`] rows, a line each for every step, `stride` lines from step to step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left<'a> {
+    pub(crate) lines: &'a [u8],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+}
+
+/// `left` times a panel, onto `begins`, into `sums` `(rows, 32)`.
+///
+/// # Panics
+/// If a slice is too short for the shape.
+pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i32], sums: &mut [i32]) {
+    let last = (panel.len() / STEP - 1) * left.stride + left.rows;
+    assert!(left.rows <= ROWS && last * LINE <= left.lines.len() && begins.len() == BLOCK);
+    match kind {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the kind comes out of a tier, which proves that the CPU has VNNI; the shapes are checked above.
+        Int8Kind::Vnni => unsafe { vnni::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]) },
+        _ => portable::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]),
+    }
+}
+
+impl Int8Kind {
+    /// VNNI multiplies unsigned numbers with signed ones.
+    pub(crate) fn form(self) -> Form {
+        match self {
+            Self::Amx | Self::Portable => Form::Signed,
+            Self::Vnni => Form::Raised,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Whole numbers in tile registers: 32 rows by 32 columns are four tiles of sums.
+//!
+//! ```text
+//!                     tmm6   tmm7        weights, a step of 64 inputs: 2 × (16 fours, 16 outputs)
+//!   left   tmm4       tmm0   tmm1        sums, i32 (16, 16) each
+//!   rows   tmm5       tmm2   tmm3
+//! ```
+//! As for bf16, vector units finish the block before while tiles of one block are multiplied.
+
+use std::arch::asm;
+use std::ops::Range;
+
+use super::vnni::to_floats;
+use super::{LINE, Product, STEP};
+use crate::activations::BLOCK;
+use crate::linear::amx::{Tiles, prefetch, share, store, zero};
+use crate::output::avx512::finish_blocks;
+use crate::output::{Place, Sink};
+
+/// # Safety
+/// The CPU has AMX int8 and the kernel permits it.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
+    let (lines, stride) = product.left.lines();
+    let (rows, steps) = (product.rows, product.steps);
+    assert!(rows.next_multiple_of(BLOCK) <= stride && steps * stride * LINE <= lines.len());
+    let (whole, sums) = (&mut whole[..SUMS], &mut sums[..SUMS]);
+    // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
+    let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
+    let mut before: Option<Place> = None;
+    // SAFETY: the caller says that there are tiles.
+    let _tiles = unsafe { Tiles::configure() };
+    for (panel, weights) in product.weights.values.chunks_exact(steps * STEP).enumerate() {
+        for row in (0..rows).step_by(BLOCK) {
+            let place = Place { row, rows: BLOCK.min(rows - row), panel };
+            for step in 0..steps {
+                let operands = Operands {
+                    left: lines[(step * stride + row) * LINE..].as_ptr(),
+                    panel: weights[step * STEP..].as_ptr(),
+                };
+                // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
+                // step in the chunk of weights; sums have room for 32 rows of 32.
+                unsafe {
+                    match before {
+                        _ if step > 0 => operands.step(place.rows),
+                        None => operands.begin(place.rows),
+                        Some(before) => operands.change(before.rows, place.rows, whole.as_mut_ptr()),
+                    }
+                }
+                let ahead = weights.len() + (row / BLOCK * steps + step) * share_ahead * LINE;
+                prefetch(weights.as_ptr().wrapping_add(ahead).cast(), share_ahead);
+                if let Some(place) = before {
+                    let range = share(step, steps, place.rows);
+                    if !range.is_empty() {
+                        finish(&product, sink, place, range, whole, sums);
+                    }
+                }
+            }
+            before = Some(place);
+        }
+    }
+    if let Some(place) = before {
+        // SAFETY: as above.
+        unsafe { store(whole.as_mut_ptr().cast(), BLOCK, place.rows) };
+        finish(&product, sink, place, 0..place.rows, whole, sums);
+    }
+}
+
+/// Numbers in the sums of a block.
+const SUMS: usize = BLOCK * BLOCK;
+
+/// Makes floats of the `whole` sums of some rows of `place`, counted from the first of the product, and hands them on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+fn finish(
+    product: &Product<'_>,
+    sink: &mut Sink<'_>,
+    place: Place,
+    range: Range<usize>,
+    whole: &[i32],
+    sums: &mut [f32],
+) {
+    let outputs = &product.weights.scales[place.panel * BLOCK..][..BLOCK];
+    let rows = &product.left.scales()[place.row + range.start..place.row + range.end];
+    let numbers = range.start * BLOCK..range.end * BLOCK;
+    to_floats(&whole[numbers.clone()], outputs, rows, &mut sums[numbers]);
+    let place = Place { row: product.first + place.row, ..place };
+    finish_blocks(sink, place, sums, product.bias, range);
+}
+
+/// One step of 64 inputs: two tiles of rows (or one), two tiles of weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operands {
+    pub(crate) left: *const u8,
+    pub(crate) panel: *const i8,
+}
+
+impl Operands {
+    /// The first step of all: sums begin at zero.
+    ///
+    /// # Safety
+    /// As of [`Operands::step`].
+    #[inline]
+    pub(crate) unsafe fn begin(self, rows: usize) {
+        // SAFETY: as the caller says.
+        unsafe {
+            zero();
+            self.step(rows);
+        }
+    }
+
+    /// The first step of a block, while the sums of the block before go to `to` `(32, 32)`.
+    ///
+    /// # Safety
+    /// As of [`Operands::step`]; `to` has room.
+    #[inline]
+    unsafe fn change(self, rows_before: usize, rows: usize, to: *mut i32) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if rows_before > 16 && rows > 16 {
+                self.change_32(to);
+            } else {
+                store(to.cast(), BLOCK, rows_before);
+                self.begin(rows);
+            }
+        }
+    }
+
+    /// Adds the products to tmm0 to tmm3, or to tmm0 and tmm1 where only sixteen rows are wanted.
+    ///
+    /// # Safety
+    /// [`Tiles`] are configured; two tiles (or one) lie at `left` and two at `panel`.
+    #[inline]
+    pub(crate) unsafe fn step(self, rows: usize) {
+        // SAFETY: as the caller says.
+        unsafe { if rows > 16 { self.step_32() } else { self.step_16() } };
+    }
+
+    #[inline]
+    unsafe fn step_32(self) {
+        // SAFETY: as the caller of `step` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{left} + {line} + 1024]",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tdpbssd tmm3, tmm5, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) LINE,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// Each tile of sums is stored, zeroed and added to in turn, so that the multiplier waits for no store.
+    #[inline]
+    unsafe fn change_32(self, to: *mut i32) {
+        // SAFETY: as the caller of `change` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tilestored [{to} + {row}], tmm0",
+                "tilezero tmm0",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tilestored [{to} + {row} + 64], tmm1",
+                "tilezero tmm1",
+                "tdpbssd tmm1, tmm4, tmm7",
+                "tileloadd tmm5, [{left} + {line} + 1024]",
+                "tilestored [{to} + {row} + 2048], tmm2",
+                "tilezero tmm2",
+                "tdpbssd tmm2, tmm5, tmm6",
+                "tilestored [{to} + {row} + 2112], tmm3",
+                "tilezero tmm3",
+                "tdpbssd tmm3, tmm5, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, to = in(reg) to,
+                line = in(reg) LINE, row = in(reg) 4 * BLOCK,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+
+    #[inline]
+    unsafe fn step_16(self) {
+        // SAFETY: as the caller of `step` says.
+        unsafe {
+            asm!(
+                "tileloadd tmm6, [{panel} + {line}]",
+                "tileloadd tmm4, [{left} + {line}]",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tileloadd tmm7, [{panel} + {line} + 1024]",
+                "tdpbssd tmm1, tmm4, tmm7",
+                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) LINE,
+                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Rows of activations as int8, with a scale for each row.
+//!
+//! ```text
+//!  row x ─▶ largest size m ─▶ scale m / 127 ─▶ q = round(x · 127 / m), a whole number in -127 ..= 127
+//! ```
+//! Dynamic and symmetric: nothing is calibrated, and zero stays zero. Sizes are compared as patterns of bits, in whose
+//! order infinity and NaN are larger than any number, so that one comparison finds both: the scale of such a row is
+//! NaN, and with it everything that is made of the row.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::ops::Range;
+
+use crate::activations::{Activations, BLOCK};
+use crate::aligned::Aligned;
+#[cfg(target_arch = "x86_64")]
+use crate::tier::Kind;
+
+/// Columns of int8 that lie together: one cache line, and one row of a tile.
+pub(crate) const LINE: usize = 64;
+
+/// What is quantised at once: rows of this size stay in the L2 cache while all weights pass by.
+const ROOM_LINES: usize = 512 * 1024 / LINE;
+/// Narrow rows are not quantised more at once than this, an odd number of tiles.
+const ROWS_MAX: usize = 31 * BLOCK;
+
+/// How a multiplier wants a whole number `q`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As int8.
+    Signed,
+    /// As `q + 128` in uint8.
+    Raised,
+}
+
+impl Form {
+    /// What the bits of an int8 are combined with by exclusive or.
+    fn flip(self) -> u8 {
+        match self {
+            Self::Signed => 0,
+            Self::Raised => 0x80,
+        }
+    }
+}
+
+/// Quantised rows, in memory that is taken once.
+///
+/// ```text
+///  blocks of 64 columns, each row of a block one cache line, `stride` lines from one block to the next
+///   block 0: row 0, row 1, …, row n, slack        block 1: row 0, …
+/// ```
+/// The slack fills the last pair of tiles; what is in there is never used. Columns behind the last one meet weights that
+/// are zero.
+#[derive(Debug)]
+pub(crate) struct Quantised {
+    values: Aligned<u8>,
+    scales: Aligned<f32>,
+    stride: usize,
+}
+
+impl Quantised {
+    /// Takes no memory before the first rows.
+    pub(crate) fn new() -> Self {
+        Self { values: Aligned::zeros(0), scales: Aligned::zeros(0), stride: 0 }
+    }
+
+    /// Makes room for rows of `width` and says how many fit at once. Memory is taken at the first call, and again only
+    /// for rows of more than sixteen thousand columns.
+    pub(crate) fn reserve(&mut self, width: usize) -> usize {
+        let steps = width.div_ceil(LINE);
+        let lines = ROOM_LINES.max(steps * BLOCK);
+        if self.values.len() < lines * LINE {
+            self.values = Aligned::zeros(lines * LINE);
+            self.scales = Aligned::zeros(ROWS_MAX);
+        }
+        // An odd number of tiles, so that neighbouring blocks do not share the sets of the L1 cache.
+        self.stride = (lines / steps / BLOCK - 1) / 2 * 2 * BLOCK + BLOCK;
+        self.stride = self.stride.min(ROWS_MAX);
+        self.stride
+    }
+
+    /// Quantises `rows` of `input`, for whose width there is room.
+    pub(crate) fn fill(&mut self, input: &Activations, rows: Range<usize>, form: Form) {
+        assert!(rows.len() <= self.stride && rows.end <= input.rows());
+        assert!(input.width().div_ceil(LINE) * self.stride * LINE <= self.values.len());
+        let to = Lines {
+            values: &mut self.values,
+            scales: &mut self.scales,
+            stride: self.stride,
+            flip: form.flip(),
+        };
+        match input.tier().kind() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier proves that the CPU has AVX-512.
+            Kind::AmxBf16 | Kind::Avx512 => unsafe { avx512::fill(input, rows, to) },
+            _ => portable::fill(input, rows, to),
+        }
+    }
+
+    /// The lines, and how many there are from one block of columns to the next.
+    pub(crate) fn lines(&self) -> (&[u8], usize) {
+        (&self.values, self.stride)
+    }
+
+    /// What a whole number of each row stands for.
+    pub(crate) fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+}
+
+/// Where quantised rows go, the first to line 0.
+#[derive(Debug)]
+struct Lines<'a> {
+    values: &'a mut [u8],
+    scales: &'a mut [f32],
+    stride: usize,
+    flip: u8,
+}
+
+impl Lines<'_> {
+    fn line(&mut self, block: usize, row: usize) -> &mut [u8] {
+        &mut self.values[(block * self.stride + row) * LINE..][..LINE]
+    }
+}
+
+/// The scale of a row, and what its values are multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) scale: f32,
+    pub(crate) inverse: f32,
+}
+
+impl Scale {
+    /// `bits` are those of the largest size in the row.
+    pub(crate) fn of(bits: u32) -> Self {
+        let max = f32::from_bits(bits);
+        if !max.is_finite() {
+            return Self { scale: f32::NAN, inverse: 0.0 };
+        }
+        // One over anything smaller may be infinite.
+        if max < 1e-30 {
+            Self { scale: 0.0, inverse: 0.0 }
+        } else {
+            Self { scale: max / 127.0, inverse: 127.0 / max }
+        }
+    }
+
+    /// The nearest whole number, ties to even, in -127 ..= 127 where `value` is at most the largest size.
+    pub(crate) fn quantise(self, value: f32) -> i8 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "at most 127 for what is a number, and zero for NaN"
+        )]
+        let whole = (value * self.inverse).round_ties_even() as i8;
+        whole
+    }
+}
+
+/// The bits of the size of `value`, which are in the order of the sizes.
+pub(crate) fn size_bits(value: f32) -> u32 {
+    value.to_bits() & 0x7fff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    /// `values` quantised, then made floats again.
+    fn there_and_back(input: &Activations, form: Form) -> Vec<f32> {
+        let mut quantised = Quantised::new();
+        quantised.reserve(input.width());
+        quantised.fill(input, 0..input.rows(), form);
+        let (lines, stride) = quantised.lines();
+        let places = (0..input.rows()).flat_map(|row| (0..input.width()).map(move |column| (row, column)));
+        let value = |(row, column): (usize, usize)| {
+            let bits = lines[(column / LINE * stride + row) * LINE + column % LINE] ^ form.flip();
+            f32::from(bits.cast_signed()) * quantised.scales()[row]
+        };
+        places.map(value).collect()
+    }
+
+    fn filled(tier: crate::Tier, values: &[f32], width: usize) -> Activations {
+        let mut input = Activations::new(tier, values.len() / width, width);
+        input.fill(values, width);
+        input
+    }
+
+    #[test]
+    fn room_is_for_an_odd_number_of_tiles_of_any_width() {
+        let mut quantised = Quantised::new();
+        for width in [1, 63, 64, 65, 384, 1536, 3072, 16_384, 20_000] {
+            let rows = quantised.reserve(width);
+            assert_eq!(rows % 64, 32, "{width}");
+            assert!(width.div_ceil(LINE) * rows * LINE <= quantised.values.len(), "{width}");
+        }
+        assert_eq!(quantised.reserve(1536), 288);
+    }
+
+    proptest! {
+        #[test]
+        fn value_moves_by_at_most_half_a_step(
+            values in prop::collection::vec(-1e3_f32..1e3, 1..400), width in 1_usize..150
+        ) {
+            let width = width.min(values.len());
+            let values = &values[..values.len() / width * width];
+            for tier in testing::tiers("value_moves_by_at_most_half_a_step") {
+                let input = filled(tier, values, width);
+                for form in [Form::Signed, Form::Raised] {
+                    let found = there_and_back(&input, form);
+                    let given = input.to_rows();
+                    for (found, given) in found.chunks_exact(width).zip(given.chunks_exact(width)) {
+                        let max = given.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+                        for (found, given) in found.iter().zip(given) {
+                            prop_assert!((found - given).abs() <= max * (0.5001 / 127.0), "{found} is not {given}");
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn whole_numbers_are_the_same_in_every_tier(
+            values in prop::collection::vec(-10_i8..10, 1..400), width in 1_usize..150
+        ) {
+            // Small whole numbers are exact in bf16, so that every tier is given the same.
+            let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+            let width = width.min(values.len());
+            let values = &values[..values.len() / width * width];
+            let all = testing::tiers("whole_numbers_are_the_same_in_every_tier");
+            let found: Vec<_> =
+                all.iter().map(|tier| there_and_back(&filled(*tier, values, width), Form::Signed)).collect();
+            prop_assert!(found.iter().all(|other| *other == found[0]));
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_stay_zero_and_broken_ones_break() {
+        for tier in testing::tiers("rows_of_zeros_stay_zero_and_broken_ones_break") {
+            for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let input = filled(tier, &[0.0, -0.0, 1e-38, 1.0, broken, 2.0, -3e38, 0.0, 3e38], 3);
+                let found = there_and_back(&input, Form::Signed);
+                assert_eq!(found[..3], [0.0; 3]);
+                assert!(found[3..6].iter().all(|value| value.is_nan()), "{}: {found:?}", tier.name());
+                assert!(found[6] < -2.9e38 && found[7] == 0.0 && found[8] > 2.9e38, "{found:?}");
+            }
+        }
+    }
+}
