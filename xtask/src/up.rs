@@ -51,8 +51,10 @@ pub(crate) fn run(workspace: &Workspace, args: &UpArgs) -> Result<ExitCode> {
         console::warn(note);
     }
     workspace.build_binaries()?;
-    let directory = model::fetch(workspace, &plan.model)?;
-    console::warn(format!("model `{}` is in {}", plan.model, workspace.relative(&directory).display()));
+    for name in plan.models() {
+        let directory = model::fetch(workspace, &name)?;
+        console::warn(format!("model `{name}` is in {}", workspace.relative(&directory).display()));
+    }
     if args.detach {
         detach::start(workspace, &args.grid)?;
         if let Err(error) = announce(workspace, &plan, Some("cargo xtask down")) {

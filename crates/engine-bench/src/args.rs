@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Texts of one of our batches
     #[arg(long, default_value = "64", value_name = "N")]
     pub(crate) batch_texts: NonZeroUsize,
-    /// Threads of the engine [default: all cores, and 1 as well in arrival order]
+    /// Threads of the engine [default: all cores; without --peers also 1, in arrival order]
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     pub(crate) threads: Vec<NonZeroUsize>,
     /// What the engine computes with [default: all that this CPU has]
@@ -44,6 +44,24 @@ pub(crate) struct Args {
     /// Turns of each contestant
     #[arg(long, default_value = "3", value_name = "N")]
     pub(crate) rounds: NonZeroUsize,
+    /// Compare with PyTorch, ONNX Runtime, OpenVINO and CTranslate2, each at its best, in turns with ours
+    ///
+    /// Makes a Python environment first (pip with its own configuration; some gigabytes). The peers compute with as many threads as
+    /// ours, texts sorted by length, which only who has all of them beforehand can do.
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// Only the peers whose name contains one of these
+    #[arg(long, requires = "peers", value_delimiter = ',', value_name = "PART,…")]
+    pub(crate) peer: Vec<String>,
+    /// Where the environment and exported models of the peers are kept
+    #[arg(long, default_value = ".sutra/peers", value_name = "DIR")]
+    pub(crate) peers_dir: PathBuf,
+    /// The script that runs a peer
+    #[arg(long, default_value = "scripts/peers.py", value_name = "FILE")]
+    pub(crate) peers_script: PathBuf,
+    /// The Python that makes the environment
+    #[arg(long, default_value = "python3", value_name = "FILE")]
+    pub(crate) python: PathBuf,
     /// Report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -20,6 +20,7 @@ mod texts;
 
 mod contestant;
 mod ours;
+mod peers;
 mod turns;
 
 mod peak;
@@ -47,4 +48,9 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A line for who waits; standard output is for the report.
+fn progress(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
 }

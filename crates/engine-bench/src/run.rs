@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use engine::{Compute, Engine, EngineConfig, LoadError};
 
 use crate::args::Args;
@@ -11,6 +11,7 @@ use crate::contestant::Contestant;
 use crate::machine::Machine;
 use crate::ours::Ours;
 use crate::peak::Peaks;
+use crate::peers::{self, Choice, Task};
 use crate::report::{Report, Setting};
 use crate::texts::{Order, Texts};
 use crate::turns::{Entry, Label, Side, take_turns};
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &Args) -> Result<String> {
     let reference = reference(args, &texts)?;
     let mut left_out = Vec::new();
     let mut entries = ours(args, &texts, &mut left_out)?;
+    if args.peers {
+        entries.extend(peers(args, &texts, &mut left_out)?);
+    }
     let mut peaks = Peaks::default();
     for label in entries.iter().map(|entry| &entry.label) {
         if let Some(computes_with) = label.computes_with {
@@ -80,6 +84,21 @@ fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Res
     Ok(entries)
 }
 
+/// All peers on as many threads as ours have.
+fn peers(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
+    let [(threads, _)] = threads(args)?[..] else {
+        bail!("`--threads` names several numbers, with `--peers` one is compared");
+    };
+    let choice = Choice {
+        dir: std::path::absolute(&args.peers_dir)?,
+        script: std::path::absolute(&args.peers_script)?,
+        python: args.python.clone(),
+        names: args.peer.clone(),
+    };
+    let task = Task { model: &args.model, pooling: args.pooling, texts, threads };
+    peers::start(&choice, task, left_out)
+}
+
 fn note(left_out: &mut Vec<(String, String)>, compute: Compute, reason: &str) {
     let note = (compute.name().to_owned(), reason.to_owned());
     if !left_out.contains(&note) {
@@ -108,7 +127,7 @@ fn threads(args: &Args) -> Result<Vec<(NonZeroUsize, &'static [Order])>> {
         return Ok(args.threads.iter().map(|threads| (*threads, BOTH)).collect());
     }
     let all = all_cores()?;
-    let one = (all > NonZeroUsize::MIN).then_some((NonZeroUsize::MIN, &BOTH[..1]));
+    let one = (all > NonZeroUsize::MIN && !args.peers).then_some((NonZeroUsize::MIN, &BOTH[..1]));
     Ok([(all, BOTH)].into_iter().chain(one).collect())
 }
 

@@ -91,6 +91,11 @@ impl Model {
     }
 }
 
+/// What a model of this shape is computed with where `compute` was asked for.
+pub(crate) fn plan(shape: &Shape, compute: Compute) -> Result<Compute, LoadError> {
+    Ok(tier(shape, compute)?.map_or(Compute::Candle, |_| compute))
+}
+
 /// The tier of own kernels; none where candle computes.
 fn tier(shape: &Shape, compute: Compute) -> Result<Option<Tier>, LoadError> {
     let candle = BertEncoder::computes(shape);

@@ -32,10 +32,21 @@ pub(crate) mod avx512 {
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(crate) fn store_bf16(to: &mut [u16], masks: Masks, values: [__m512; 2]) {
         let to = &mut to[..BLOCK];
+        // SAFETY: the slice has 32 places.
+        unsafe { write_bf16(to.as_mut_ptr(), masks, values) }
+    }
+
+    /// The same, to where there is room for 32 numbers.
+    ///
+    /// # Safety
+    /// 64 bytes can be written at `to`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(crate) unsafe fn write_bf16(to: *mut u16, masks: Masks, values: [__m512; 2]) {
         let mask = __mmask32::from(masks.0[0]) | __mmask32::from(masks.0[1]) << 16;
         let line = _mm512_maskz_cvtne2ps_pbh(mask, values[1], values[0]);
-        // SAFETY: the slice has 32 places, and both types are 512 bits of which any pattern is a value.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(line)) }
+        // SAFETY: as the caller says; both types are 512 bits of which any pattern is a value.
+        unsafe { _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(line)) }
     }
 }
 

@@ -63,6 +63,10 @@ fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut
     }
 }
 
+/// Rows that share a stretch of weights while it is in the L1 cache; their inputs stay in the L2 cache. As many sums
+/// are kept where a product has several stretches.
+pub(crate) const ROWS_TOGETHER: usize = 256;
+
 /// Rows of f32 that are multiplied at once.
 pub(crate) const ROWS: usize = 12;
 

@@ -34,6 +34,7 @@ pub enum Output<'a> {
 #[derive(Debug)]
 pub(crate) struct Sink<'a> {
     pub(crate) output: Output<'a>,
+    pub(crate) rows: usize,
     pub(crate) width: usize,
 }
 
@@ -74,7 +75,7 @@ impl<'a> Output<'a> {
             }
             checked @ (Self::Rows(_) | Self::AddTo(_)) => checked,
         };
-        Sink { output, width }
+        Sink { output, rows, width }
     }
 }
 

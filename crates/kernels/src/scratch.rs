@@ -2,6 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
+use crate::linear::ROWS_TOGETHER;
 use crate::quantise::Quantised;
 use crate::tier::{Kind, Tier};
 
@@ -11,7 +12,7 @@ pub struct Scratch {
     tier: Tier,
     tokens_max: usize,
     head_width: usize,
-    /// Sums of a product before they are finished: a block of `(32, 32)`.
+    /// Sums of a product before they are finished: blocks of `(32, 32)`.
     pub(crate) sums: Aligned<f32>,
     /// The same of a product of int8.
     pub(crate) whole_sums: Aligned<i32>,
@@ -51,7 +52,7 @@ impl Scratch {
             tier,
             tokens_max: tokens,
             head_width,
-            sums: Aligned::zeros(BLOCK * BLOCK),
+            sums: Aligned::zeros(ROWS_TOGETHER * BLOCK),
             whole_sums: Aligned::zeros(BLOCK * BLOCK),
             quantised: Quantised::new(),
             scores: Aligned::zeros(tokens * BLOCK),

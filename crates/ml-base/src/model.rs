@@ -56,6 +56,7 @@ pub use listing::Listing;
 pub use name::ModelName;
 pub use progress::{LogProgress, Progress, TerminalProgress};
 pub use sources::{OptionalEndpoint, SourceArgs, Sources};
+pub use verify::Values;
 
 use catalog::unpinned;
 use engine::Pooling;
@@ -97,6 +98,10 @@ pub struct ModelFiles {
     pub prompts: Prompts,
     /// All that defines the vector space.
     pub identity: Identity,
+    /// How many numbers its weights hold.
+    pub values: Values,
+    /// Size of `tokenizer.json`.
+    pub tokenizer_bytes: u64,
 }
 
 impl ModelFiles {
@@ -120,8 +125,15 @@ impl ModelFiles {
             layer_norm_before_cut: settings.layer_norm_before_cut,
             prompts: settings.prompts,
             identity: Identity::new(weights, tokenizer, config, settings.pooling, settings.case),
+            values: Values::count(&directory.join(files::WEIGHTS))?,
+            tokenizer_bytes: tokenizer_bytes(directory)?,
         })
     }
+}
+
+fn tokenizer_bytes(directory: &Path) -> Result<u64, FileFault> {
+    let metadata = directory.join(files::TOKENIZER).metadata();
+    Ok(metadata.map_err(|error| FileFault::read(files::TOKENIZER, error))?.len())
 }
 
 /// A model to be found in one of the sources.

@@ -142,6 +142,15 @@ impl Plan {
         named.chain(self.balancer_program().map(|_| stats())).collect()
     }
 
+    /// The default model and those of `ML_BASE_MODELS`, which every replica reads itself: all are fetched once, before
+    /// replicas that are waited for would do it.
+    pub(super) fn models(&self) -> Vec<String> {
+        let others = self.host.variable("ML_BASE_MODELS").map(|names| names.to_string_lossy().into_owned());
+        let others = others.unwrap_or_default();
+        let others = others.split(',').map(str::trim).filter(|name| !name.is_empty());
+        iter::once(self.model.as_str()).chain(others).map(str::to_owned).collect()
+    }
+
     /// How others talk to HAProxy, where it runs.
     pub(super) fn balancer(&self, admin_socket: &Path) -> Option<Balancer> {
         self.balancer_program()

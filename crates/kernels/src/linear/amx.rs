@@ -1,249 +1,27 @@
-//! The product in tile registers: 32 rows by 32 columns are four tiles of sums.
+//! The product in tile registers, 32 rows by 32 columns at once.
 //!
 //! ```text
-//!                     tmm6   tmm7        weights, a step of 32 inputs: 2 × (16 pairs, 16 outputs)
-//!   left   tmm4       tmm0   tmm1        sums, f32 (16, 16) each
-//!   rows   tmm5       tmm2   tmm3
+//!  256 rows ─▶ panel of 32 outputs ─▶ stretch of 384 inputs ─▶ 32 rows: a task
+//!  (L2 cache)                         (24 KiB, L1 cache)
 //! ```
-//! While the tiles of one block are multiplied, the vector units finish the block before: the finishing is handed in
-//! in small pieces between the steps, because a CPU cannot look far enough ahead to mix two long stretches itself.
-//!
-//! Tile registers keep their values from one `asm!` to the next: the compiler has no tile instructions, so nothing
-//! between them touches one, and Linux saves them over a switch of threads.
+//! While the tiles of one task are multiplied, the vector units finish the block before: row by row between the tile
+//! instructions, because a CPU cannot look far enough ahead to mix two long stretches itself.
 
-use std::arch::asm;
-use std::ops::Range;
+mod tiles;
 
+use self::tiles::{Change, Operands};
+pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
+use super::ROWS_TOGETHER;
 use crate::activations::BLOCK;
-use crate::output::avx512::finish_blocks;
-use crate::output::{Place, Sink};
+use crate::output::avx512::{Finish, Target, Unfinished, kinds};
+use crate::output::{Gate, Output, Place, Sink};
 use crate::packed::TILE;
 
 /// Numbers in the sums of a block.
 const SUMS: usize = BLOCK * BLOCK;
 
-/// Shapes of the eight tiles, as `ldtilecfg` reads them.
-#[repr(C, align(64))]
-struct Shapes {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-/// All eight tiles are sixteen rows of 64 bytes.
-static SHAPES: Shapes = Shapes {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
-
-/// The tiles of this thread, in our shapes until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Tiles(());
-
-impl Tiles {
-    /// Sets the shapes anew at each kernel's begin: other code of the thread may have tiles of its own.
-    ///
-    /// # Safety
-    /// The CPU has AMX and the kernel permits it.
-    pub(crate) unsafe fn configure() -> Self {
-        // SAFETY: the caller says that there are tiles; the shapes are valid for palette 1.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly, preserves_flags))
-        };
-        Self(())
-    }
-}
-
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: tiles were configured on this thread, so the instruction exists.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
-    }
-}
-
-/// Tiles of rows of the left side: sixteen rows are 1024 bytes in one piece, and the next sixteen follow.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LeftTiles {
-    pub(crate) start: *const u16,
-    /// Numbers from one step of 32 columns to the next.
-    pub(crate) step: usize,
-}
-
-/// Multiplies `steps` steps and leaves the sums in tmm0 to tmm3, or in tmm0 and tmm1 where only sixteen rows are
-/// wanted.
-///
-/// # Safety
-/// [`Tiles`] are configured; `left` has 32 (or sixteen) rows at each step, `panel` two tiles.
-#[inline]
-pub(crate) unsafe fn multiply(left: LeftTiles, panel: *const u16, steps: usize, rows: usize) {
-    // SAFETY: tiles are configured.
-    unsafe { zero() };
-    for step in 0..steps {
-        let left = left.start.wrapping_add(step * left.step);
-        // SAFETY: the caller says what lies there.
-        unsafe { Operands { left, panel: panel.wrapping_add(step * 2 * TILE) }.step(rows) };
-    }
-}
-
-/// Writes the sums `(32, 32)`, or `(16, 32)` of sixteen rows, to `to`, whose rows are `stride` numbers apart.
-///
-/// # Safety
-/// [`Tiles`] are configured, and `to` has room for those rows.
-#[inline]
-pub(crate) unsafe fn store(to: *mut f32, stride: usize, rows: usize) {
-    // SAFETY: the caller says that there is room.
-    unsafe {
-        asm!(
-            "tilestored [{to} + {stride}], tmm0",
-            "tilestored [{to} + {stride} + 64], tmm1",
-            to = in(reg) to, stride = in(reg) stride * 4, options(nostack, preserves_flags),
-        );
-        if rows > 16 {
-            asm!(
-                "tilestored [{to} + {stride}], tmm2",
-                "tilestored [{to} + {stride} + 64], tmm3",
-                to = in(reg) to.add(16 * stride), stride = in(reg) stride * 4, options(nostack, preserves_flags),
-            );
-        }
-    }
-}
-
-/// # Safety
-/// [`Tiles`] are configured.
-#[inline]
-pub(super) unsafe fn zero() {
-    // SAFETY: as the caller says.
-    unsafe {
-        asm!(
-            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            options(nostack, nomem, preserves_flags),
-        );
-    }
-}
-
-/// One step of 32 inputs: two tiles of rows (or one), two tiles of weights.
-#[derive(Debug, Clone, Copy)]
-struct Operands {
-    left: *const u16,
-    panel: *const u16,
-}
-
-impl Operands {
-    /// The first step of all: sums begin at zero.
-    ///
-    /// # Safety
-    /// As of [`Operands::step`].
-    #[inline]
-    unsafe fn begin(self, rows: usize) {
-        // SAFETY: as the caller says.
-        unsafe {
-            zero();
-            self.step(rows);
-        }
-    }
-
-    /// The first step of a block, while the sums of the block before go to `to` `(32, 32)`.
-    ///
-    /// # Safety
-    /// As of [`Operands::step`]; `to` has room.
-    #[inline]
-    unsafe fn change(self, rows_before: usize, rows: usize, to: *mut f32) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if rows_before > 16 && rows > 16 {
-                self.change_32(to);
-            } else {
-                store(to, BLOCK, rows_before);
-                self.begin(rows);
-            }
-        }
-    }
-
-    /// Adds the products to tmm0 to tmm3, or to tmm0 and tmm1 where only sixteen rows are wanted.
-    ///
-    /// # Safety
-    /// [`Tiles`] are configured; two tiles (or one) lie at `left` and two at `panel`.
-    #[inline]
-    unsafe fn step(self, rows: usize) {
-        // SAFETY: as the caller says.
-        unsafe { if rows > 16 { self.step_32() } else { self.step_16() } };
-    }
-
-    #[inline]
-    unsafe fn step_32(self) {
-        // SAFETY: as the caller of `step` says.
-        unsafe {
-            asm!(
-                "tileloadd tmm6, [{panel} + {line}]",
-                "tileloadd tmm4, [{left} + {line}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{panel} + {line} + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{left} + {line} + 1024]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-    }
-
-    /// Each tile of sums is stored, zeroed and added to in turn, so that the multiplier waits for no store.
-    #[inline]
-    unsafe fn change_32(self, to: *mut f32) {
-        // SAFETY: as the caller of `change` says.
-        unsafe {
-            asm!(
-                "tileloadd tmm6, [{panel} + {line}]",
-                "tileloadd tmm4, [{left} + {line}]",
-                "tilestored [{to} + {row}], tmm0",
-                "tilezero tmm0",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{panel} + {line} + 1024]",
-                "tilestored [{to} + {row} + 64], tmm1",
-                "tilezero tmm1",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{left} + {line} + 1024]",
-                "tilestored [{to} + {row} + 2048], tmm2",
-                "tilezero tmm2",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tilestored [{to} + {row} + 2112], tmm3",
-                "tilezero tmm3",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                left = in(reg) self.left, panel = in(reg) self.panel, to = in(reg) to,
-                line = in(reg) 64_usize, row = in(reg) 4 * BLOCK,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, preserves_flags),
-            );
-        }
-    }
-
-    #[inline]
-    unsafe fn step_16(self) {
-        // SAFETY: as the caller of `step` says.
-        unsafe {
-            asm!(
-                "tileloadd tmm6, [{panel} + {line}]",
-                "tileloadd tmm4, [{left} + {line}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{panel} + {line} + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                left = in(reg) self.left, panel = in(reg) self.panel, line = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, readonly, preserves_flags),
-            );
-        }
-    }
-}
+/// Steps of a stretch at most: 24 KiB of weights, half of the L1 cache.
+const STEPS_MAX: usize = 12;
 
 /// One linear layer.
 #[derive(Debug, Clone, Copy)]
@@ -258,54 +36,158 @@ pub(super) struct Product<'a> {
     pub(super) bias: &'a [f32],
 }
 
+/// Rows of one block times a stretch of a panel.
+#[derive(Debug, Clone, Copy)]
+struct Task<'a> {
+    place: Place,
+    /// Steps from `from` on.
+    from: usize,
+    weights: &'a [u16],
+    /// Index of the sums of this block.
+    slot: usize,
+    /// Whether sums are complete after it.
+    is_last: bool,
+    /// Lines of weights that each step fetches for the next stretch.
+    ahead: usize,
+}
+
+impl Task<'_> {
+    fn steps(&self) -> usize {
+        self.weights.len() / (2 * TILE)
+    }
+
+    /// The lines of the next stretch that `step` fetches begin here.
+    fn next_weights(&self, step: usize) -> *const u16 {
+        let block = self.place.row % ROWS_TOGETHER / BLOCK;
+        let line = (block * self.steps() + step) * self.ahead;
+        self.weights.as_ptr().wrapping_add(self.weights.len() + line * BLOCK)
+    }
+}
+
+impl Product<'_> {
+    /// All tasks in order: rows that go together, panels, stretches, blocks of rows.
+    fn tasks(&self) -> impl Iterator<Item = Task<'_>> {
+        let Product { rows, steps, .. } = *self;
+        (0..rows).step_by(ROWS_TOGETHER).flat_map(move |first| {
+            let blocks = (rows - first).min(ROWS_TOGETHER).div_ceil(BLOCK);
+            // One block alone would only write sums and read them again.
+            let stretches = if blocks == 1 { 1 } else { steps.div_ceil(STEPS_MAX) };
+            let stretch = steps.div_ceil(stretches);
+            self.weights.chunks_exact(steps * 2 * TILE).enumerate().flat_map(move |(panel, weights)| {
+                weights.chunks(stretch * 2 * TILE).enumerate().flat_map(move |(index, weights)| {
+                    (0..blocks).map(move |block| {
+                        let row = first + block * BLOCK;
+                        Task {
+                            place: Place { row, rows: BLOCK.min(rows - row), panel },
+                            from: index * stretch,
+                            weights,
+                            slot: if stretches == 1 { 0 } else { block },
+                            is_last: index * stretch + weights.len() / (2 * TILE) == steps,
+                            ahead: BLOCK.div_ceil(blocks),
+                        }
+                    })
+                })
+            })
+        })
+    }
+
+    fn operands(&self, task: &Task<'_>, step: usize) -> Operands {
+        let line = (task.from + step) * self.stride + task.place.row;
+        Operands {
+            left: self.left.as_ptr().wrapping_add(line * BLOCK),
+            panel: task.weights[step * 2 * TILE..].as_ptr(),
+        }
+    }
+
+    /// # Safety
+    /// [`Tiles`] are configured; `target` is as large as the product, `sums` as large as those of all slots.
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn run<F: Finish>(&self, target: &Target<'_>, sums: *mut f32) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if self.rows <= BLOCK {
+                self.run_tasks::<F, true>(target, sums);
+            } else {
+                self.run_tasks::<F, false>(target, sums);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As of [`Product::run`].
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, target: &Target<'_>, sums: *mut f32) {
+        let mut tasks = self.tasks().peekable();
+        let mut slot_before = 0;
+        let mut unfinished = Unfinished::none();
+        if let Some(first) = tasks.peek() {
+            // SAFETY: tiles are configured; operands lie where they should, as `apply` asserts.
+            unsafe { self.operands(first, 0).load() };
+        }
+        while let Some(task) = tasks.next() {
+            let next = tasks.peek().unwrap_or(&task);
+            let (from, stride) = match task.from {
+                0 => (ZEROS.0.as_ptr(), 0),
+                _ => (sums.wrapping_add(task.slot * SUMS).cast_const(), 4 * BLOCK),
+            };
+            let to = sums.wrapping_add(slot_before * SUMS);
+            let mut change = Some(Change { to, from, stride });
+            for step in 0..task.steps() {
+                let is_end = step + 1 == task.steps();
+                let operands = if is_end { self.operands(next, 0) } else { self.operands(&task, step + 1) };
+                // SAFETY: as above; sums are stored in the first step, and those of the block before are finished after it.
+                unsafe {
+                    if change.is_some() {
+                        operands.step::<ALONE>(task.place.rows, change.take(), || ());
+                    } else {
+                        operands.step::<ALONE>(task.place.rows, None, || unfinished.row::<F>());
+                    }
+                }
+                prefetch(task.next_weights(step), task.ahead);
+            }
+            // SAFETY: the target is as large as the product, and the sums of this slot are stored before they are read.
+            unsafe {
+                unfinished.all::<F>();
+                if task.is_last {
+                    unfinished = target.block(task.place, sums.wrapping_add(task.slot * SUMS), self.bias);
+                }
+            }
+            slot_before = task.slot;
+        }
+        // SAFETY: as above.
+        unsafe {
+            store(sums.wrapping_add(slot_before * SUMS), BLOCK, BLOCK);
+            unfinished.all::<F>();
+        }
+    }
+}
+
+/// A row of sums that begins at nothing.
+#[repr(align(64))]
+struct Row([f32; BLOCK]);
+
+static ZEROS: Row = Row([0.0; BLOCK]);
+
 /// # Safety
 /// The CPU has AMX bf16 and the kernel permits it.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut [f32]) {
-    let Product { left, stride, rows, weights, steps, bias } = product;
+    let Product { left, stride, rows, steps, .. } = product;
     assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());
-    let sums = &mut sums[..SUMS];
-    // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
-    let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
-    let mut before: Option<Place> = None;
+    let sums = sums[..ROWS_TOGETHER * BLOCK].as_mut_ptr();
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
-    for (panel, weights) in weights.chunks_exact(steps * 2 * TILE).enumerate() {
-        for row in (0..rows).step_by(BLOCK) {
-            let place = Place { row, rows: BLOCK.min(rows - row), panel };
-            let start = left[row * BLOCK..].as_ptr();
-            for step in 0..steps {
-                let operands = Operands {
-                    left: start.wrapping_add(step * stride * BLOCK),
-                    panel: weights[step * 2 * TILE..].as_ptr(),
-                };
-                // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
-                // step in the chunk of weights; sums have room for 32 rows of 32.
-                unsafe {
-                    match before {
-                        _ if step > 0 => operands.step(place.rows),
-                        None => operands.begin(place.rows),
-                        Some(before) => operands.change(before.rows, place.rows, sums.as_mut_ptr()),
-                    }
-                }
-                let ahead = weights
-                    .as_ptr()
-                    .wrapping_add(weights.len() + (row / BLOCK * steps + step) * share_ahead * BLOCK);
-                prefetch(ahead, share_ahead);
-                if let Some(place) = before {
-                    let range = share(step, steps, place.rows);
-                    if !range.is_empty() {
-                        finish_blocks(sink, place, sums, bias, range);
-                    }
-                }
-            }
-            before = Some(place);
+    let target = Target::of(sink);
+    // SAFETY: tiles are configured; activations of this tier are lines of bf16.
+    unsafe {
+        match sink.output {
+            Output::Rows(_) => product.run::<kinds::IntoRows>(&target, sums),
+            Output::AddTo(_) => product.run::<kinds::AddToRows>(&target, sums),
+            Output::Activations(_) | Output::Rotated(..) => product.run::<kinds::IntoLines>(&target, sums),
+            Output::Gelu(_) => product.run::<kinds::GeluLines>(&target, sums),
+            Output::Gated(_, Gate::Silu) => product.run::<kinds::SiluGatedLines>(&target, sums),
+            Output::Gated(_, Gate::Gelu) => product.run::<kinds::GeluGatedLines>(&target, sums),
         }
-    }
-    if let Some(place) = before {
-        // SAFETY: as above.
-        unsafe { store(sums.as_mut_ptr(), BLOCK, place.rows) };
-        finish_blocks(sink, place, sums, bias, 0..place.rows);
     }
 }
 
@@ -317,31 +199,5 @@ pub(super) fn prefetch(from: *const u16, count: usize) {
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line * BLOCK).cast()) };
-    }
-}
-
-/// The rows of the block before that are finished after `step`: none after the first, in which their sums are being
-/// stored, unless it is the only one; all after the last.
-pub(super) fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
-    let count = rows.div_ceil((steps - 1).max(1)).max(ROWS_AT_ONCE);
-    let part = step.saturating_sub(1);
-    if step == 0 && steps > 1 { 0..0 } else { (part * count).min(rows)..((part + 1) * count).min(rows) }
-}
-
-/// Fewer rows are not worth a call.
-const ROWS_AT_ONCE: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_of_all_steps_are_all_rows_in_order() {
-        for steps in 1..70 {
-            for rows in 1..=BLOCK {
-                let finished: Vec<usize> = (0..steps).flat_map(|step| share(step, steps, rows)).collect();
-                assert_eq!(finished, (0..rows).collect::<Vec<_>>(), "{rows} rows, {steps} steps");
-            }
-        }
     }
 }

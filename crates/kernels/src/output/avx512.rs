@@ -1,13 +1,14 @@
 //! Finishing sums in 512-bit registers: a row of a panel is two of them.
 
+pub(crate) mod kinds;
+
 use std::arch::x86_64::*;
 use std::ops::Range;
-use std::slice::ChunksExact;
 
-use super::{Output, Place, Sink, gate, rotate};
-use crate::activations::{Activations, BLOCK, Layout};
-use crate::convert::avx512::store_bf16;
-use crate::gelu::avx512::{gelu, gelu_for_bf16};
+pub(crate) use self::kinds::Finish;
+use self::kinds::Row;
+use super::{Gate, Output, Place, Rotation, Sink};
+use crate::activations::{BLOCK, Layout};
 
 /// 32 columns.
 pub(super) type Pair = [__m512; 2];
@@ -23,8 +24,32 @@ impl Masks {
         Self([all as u16, (all >> 16) as u16])
     }
 
-    fn count(self) -> usize {
-        self.0.iter().map(|mask| mask.count_ones() as usize).sum()
+    /// Reads the columns that exist; the others are zero.
+    ///
+    /// # Safety
+    /// As many values can be read at `from` as there are bits.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) unsafe fn load(self, from: *const f32) -> Pair {
+        // SAFETY: masked lanes are not read, and the others can be; the pointer of the second half is only used for lanes
+        // that exist.
+        unsafe {
+            [_mm512_maskz_loadu_ps(self.0[0], from), _mm512_maskz_loadu_ps(self.0[1], from.wrapping_add(16))]
+        }
+    }
+
+    /// Writes the columns that exist.
+    ///
+    /// # Safety
+    /// As many values can be written at `to` as there are bits.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) unsafe fn store(self, to: *mut f32, values: Pair) {
+        // SAFETY: as in `load`.
+        unsafe {
+            _mm512_mask_storeu_ps(to, self.0[0], values[0]);
+            _mm512_mask_storeu_ps(to.wrapping_add(16), self.0[1], values[1]);
+        }
     }
 }
 
@@ -37,32 +62,15 @@ pub(crate) fn finish_rows(
     bias: &[f32],
     range: Range<usize>,
 ) {
-    let columns = sink.columns(place.panel);
-    let (masks, bias) = (Masks::first(columns), load(&bias[place.panel * BLOCK..]));
-    let first = (place.row + range.start) * sink.width + place.panel * BLOCK;
-    let sums = sums[range.start * BLOCK..range.end * BLOCK].chunks_exact(BLOCK);
-    match &mut sink.output {
-        Output::Rows(to) => into_rows(sums, bias, &mut to[first..], sink.width, masks),
-        Output::AddTo(to) => {
-            for (sums, to) in sums.zip(to[first..].chunks_mut(sink.width)) {
-                add_to(&mut to[..columns], masks, add(load(sums), bias));
-            }
-        }
-        Output::Activations(to) => into_rows(sums, bias, &mut rows_of(to)[first..], sink.width, masks),
-        Output::Gelu(to) => {
-            for (sums, to) in sums.zip(rows_of(to)[first..].chunks_mut(sink.width)) {
-                store(&mut to[..columns], masks, add(load(sums), bias).map(|half| gelu(half)));
-            }
-        }
-        Output::Gated(to, gate) => {
-            gate::avx512::rows(*gate, sums, bias, &mut rows_of(to)[first / 2..], sink.width / 2);
-        }
-        Output::Rotated(to, rotation) => {
-            let to = &mut rows_of(to)[first..];
-            match rotation.of_panel(place.panel, place.row + range.start) {
-                Some(angles) => rotate::avx512::rows(sums, bias, angles, to, sink.width),
-                None => into_rows(sums, bias, to, sink.width, masks),
-            }
+    let mut rows = unfinished(sink, place, sums, bias, range);
+    // SAFETY: the place was checked, and there are as many sums.
+    unsafe {
+        match sink.output {
+            Output::Rows(_) | Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoRows>(),
+            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
+            Output::Gelu(_) => rows.all::<kinds::GeluRows>(),
+            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedRows>(),
+            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedRows>(),
         }
     }
 }
@@ -76,51 +84,157 @@ pub(crate) fn finish_blocks(
     bias: &[f32],
     range: Range<usize>,
 ) {
-    let masks = Masks::first(sink.columns(place.panel));
-    if let Output::Rows(_) | Output::AddTo(_) = sink.output {
-        return finish_rows(sink, place, sums, bias, range);
-    }
-    let bias = load(&bias[place.panel * BLOCK..]);
-    let sums = sums[range.start * BLOCK..range.end * BLOCK].chunks_exact(BLOCK);
-    match &mut sink.output {
-        Output::Activations(to) => {
-            for (sums, line) in sums.zip(lines(to, place, range).chunks_exact_mut(BLOCK)) {
-                store_bf16(line, masks, add(load(sums), bias));
-            }
+    let mut rows = unfinished(sink, place, sums, bias, range);
+    // SAFETY: the place was checked, and there are as many sums.
+    unsafe {
+        match sink.output {
+            Output::Rows(_) => rows.all::<kinds::IntoRows>(),
+            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
+            Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoLines>(),
+            Output::Gelu(_) => rows.all::<kinds::GeluLines>(),
+            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedLines>(),
+            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedLines>(),
         }
-        Output::Gelu(to) => {
-            for (sums, line) in sums.zip(lines(to, place, range).chunks_exact_mut(BLOCK)) {
-                store_bf16(line, masks, add(load(sums), bias).map(|half| gelu_for_bf16(half)));
-            }
-        }
-        Output::Gated(to, gate) => {
-            let (half, place) = (place.panel % 2, Place { panel: place.panel / 2, ..place });
-            gate::avx512::lines(*gate, sums, bias, lines(to, place, range), half);
-        }
-        Output::Rotated(to, rotation) => {
-            let angles = rotation.of_panel(place.panel, place.row + range.start);
-            let to = lines(to, place, range).chunks_exact_mut(BLOCK);
-            match angles {
-                Some(angles) => rotate::avx512::lines(sums, bias, angles, to),
-                None => sums.zip(to).for_each(|(sums, line)| store_bf16(line, masks, add(load(sums), bias))),
-            }
-        }
-        Output::Rows(_) | Output::AddTo(_) => {}
-    }
-}
-
-/// Writes `sums` plus `bias` to the begin of rows that are `width` apart.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn into_rows(sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [f32], width: usize, masks: Masks) {
-    for (sums, to) in sums.zip(to.chunks_mut(width)) {
-        store(&mut to[..masks.count()], masks, add(load(sums), bias));
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn load(from: &[f32]) -> Pair {
+fn unfinished(
+    sink: &mut Sink<'_>,
+    place: Place,
+    sums: &[f32],
+    bias: &[f32],
+    range: Range<usize>,
+) -> Unfinished {
+    let place = Place { row: place.row + range.start, rows: range.len(), panel: place.panel };
+    Target::of(sink).block(place, sums[range.start * BLOCK..range.end * BLOCK].as_ptr(), bias)
+}
+
+/// Where an output lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    start: *mut u8,
+    /// Bytes from row to row.
+    row: usize,
+    /// Bytes from one panel to the next, and from one pair of panels to the next: two gated panels share a line.
+    panel: usize,
+    pair: usize,
+    /// How many rows there are, and columns of all panels.
+    rows: usize,
+    width: usize,
+    rotation: Option<Rotation<'a>>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn of(sink: &mut Sink<'a>) -> Self {
+        let (rows, width) = (sink.rows, sink.width);
+        let (is_gated, rotation) = match &sink.output {
+            Output::Gated(..) => (true, None),
+            Output::Rotated(_, rotation) => (false, Some(*rotation)),
+            Output::Rows(_) | Output::AddTo(_) | Output::Activations(_) | Output::Gelu(_) => (false, None),
+        };
+        let (start, row, panel, pair) = match &mut sink.output {
+            Output::Rows(to) | Output::AddTo(to) => (to.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
+            Output::Activations(to) | Output::Gelu(to) | Output::Gated(to, _) | Output::Rotated(to, _) => {
+                match &mut to.layout {
+                    Layout::Rows(values) if is_gated => {
+                        (values.as_mut_ptr().cast(), 2 * width, 2 * BLOCK, 4 * BLOCK)
+                    }
+                    Layout::Rows(values) => (values.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
+                    Layout::Blocks { values, stride } => {
+                        let block = 2 * BLOCK * *stride;
+                        let (panel, pair) = if is_gated { (BLOCK, block) } else { (block, 2 * block) };
+                        (values.as_mut_ptr().cast(), 2 * BLOCK, panel, pair)
+                    }
+                }
+            }
+        };
+        Self { start, row, panel, pair, rows, width, rotation }
+    }
+
+    /// The sums `(rows, 32)` of `place`, to be finished row by row.
+    ///
+    /// # Panics
+    /// If the place is not within the output.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn block(&self, place: Place, sums: *const f32, bias: &[f32]) -> Unfinished {
+        assert!(place.row + place.rows <= self.rows && place.panel * BLOCK < self.width);
+        let panel = place.panel / 2 * self.pair + place.panel % 2 * self.panel;
+        let (angles, angles_row) = match self.rotation {
+            Some(rotation) => (rotation.of_panel(place.panel, place.row), rotation.width),
+            None => (None, 0),
+        };
+        Unfinished {
+            sums,
+            row: Row {
+                to: self.start.wrapping_add(panel + place.row * self.row),
+                masks: Masks::first(self.width - place.panel * BLOCK),
+                angles: angles.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            },
+            steps: [self.row, if angles.is_some() { angles_row } else { 0 }],
+            left: place.rows,
+            bias: load(&bias[place.panel * BLOCK..]),
+        }
+    }
+}
+
+/// What is left of a block of sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unfinished {
+    sums: *const f32,
+    row: Row,
+    /// Bytes to the next row, and angles to those of the next.
+    steps: [usize; 2],
+    left: usize,
+    bias: Pair,
+}
+
+impl Unfinished {
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn none() -> Self {
+        let row = Row { to: std::ptr::null_mut(), masks: Masks::first(0), angles: std::ptr::null() };
+        Self { sums: std::ptr::null(), row, steps: [0; 2], left: 0, bias: [_mm512_setzero_ps(); 2] }
+    }
+
+    /// Finishes one row, if one is left.
+    ///
+    /// # Safety
+    /// The CPU has what [`Finish::row`] needs, the kind is that of the output, which is still there, and the sums can be
+    /// read.
+    #[inline(always)]
+    pub(crate) unsafe fn row<F: Finish>(&mut self) {
+        if self.left > 0 {
+            // SAFETY: as the caller says.
+            unsafe {
+                let sums = [_mm512_loadu_ps(self.sums), _mm512_loadu_ps(self.sums.add(16))];
+                let values = [_mm512_add_ps(sums[0], self.bias[0]), _mm512_add_ps(sums[1], self.bias[1])];
+                F::row(values, self.row);
+            }
+            self.sums = self.sums.wrapping_add(BLOCK);
+            self.row.to = self.row.to.wrapping_add(self.steps[0]);
+            self.row.angles = self.row.angles.wrapping_add(self.steps[1]);
+            self.left -= 1;
+        }
+    }
+
+    /// Finishes all rows that are left.
+    ///
+    /// # Safety
+    /// As of [`Unfinished::row`].
+    #[inline(always)]
+    pub(crate) unsafe fn all<F: Finish>(&mut self) {
+        while self.left > 0 {
+            // SAFETY: as the caller says.
+            unsafe { self.row::<F>() };
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(from: &[f32]) -> Pair {
     let from = &from[..BLOCK];
     // SAFETY: the slice has 32 values.
     unsafe { [_mm512_loadu_ps(from.as_ptr()), _mm512_loadu_ps(from.as_ptr().add(16))] }
@@ -128,50 +242,6 @@ pub(super) fn load(from: &[f32]) -> Pair {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn add(values: Pair, others: Pair) -> Pair {
+fn add(values: Pair, others: Pair) -> Pair {
     [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
-}
-
-/// `to` is as long as `masks` have bits.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn store(to: &mut [f32], masks: Masks, values: Pair) {
-    // SAFETY: masked lanes are not written, and the others lie in the slice; the pointer of the second half is only
-    // used for lanes that exist.
-    unsafe {
-        _mm512_mask_storeu_ps(to.as_mut_ptr(), masks.0[0], values[0]);
-        _mm512_mask_storeu_ps(to.as_mut_ptr().wrapping_add(16), masks.0[1], values[1]);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn add_to(to: &mut [f32], masks: Masks, values: Pair) {
-    // SAFETY: as in `store`; masked lanes are not read either.
-    let before = unsafe {
-        [
-            _mm512_maskz_loadu_ps(masks.0[0], to.as_ptr()),
-            _mm512_maskz_loadu_ps(masks.0[1], to.as_ptr().wrapping_add(16)),
-        ]
-    };
-    store(to, masks, add(before, values));
-}
-
-fn rows_of(activations: &mut Activations) -> &mut [f32] {
-    match &mut activations.layout {
-        Layout::Rows(values) => values,
-        Layout::Blocks { .. } => unreachable!("the tier of the output was checked"),
-    }
-}
-
-/// The lines of the rows `range` of `place`.
-#[inline]
-fn lines(activations: &mut Activations, place: Place, range: Range<usize>) -> &mut [u16] {
-    match &mut activations.layout {
-        Layout::Blocks { values, stride } => {
-            let first = place.panel * *stride + place.row;
-            &mut values[(first + range.start) * BLOCK..(first + range.end) * BLOCK]
-        }
-        Layout::Rows(_) => unreachable!("the tier of the output was checked"),
-    }
 }

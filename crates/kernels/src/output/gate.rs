@@ -43,53 +43,6 @@ pub(super) fn portable(gate: Gate, values: &[f32; BLOCK], to: &mut [f32]) {
     }
 }
 
-/// In 512-bit registers, of which half a panel fills one.
-#[cfg(target_arch = "x86_64")]
-pub(super) mod avx512 {
-    use std::arch::x86_64::*;
-    use std::slice::ChunksExact;
-
-    use super::{Gate, HALF};
-    use crate::activations::BLOCK;
-    use crate::gelu::avx512::{gelu, gelu_for_bf16};
-    use crate::output::avx512::{Pair, add, load};
-    use crate::silu::avx512::silu;
-
-    /// Into rows of f32 that are `width` apart, the first beginning at `to`.
-    #[target_feature(enable = "avx512f,avx512dq")]
-    pub(crate) fn rows(gate: Gate, sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [f32], width: usize) {
-        for (sums, to) in sums.zip(to.chunks_mut(width)) {
-            let [value, gating] = add(load(sums), bias);
-            let gating = match gate {
-                Gate::Silu => silu(gating),
-                Gate::Gelu => gelu(gating),
-            };
-            let to = &mut to[..HALF];
-            // SAFETY: the slice has sixteen places.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_mul_ps(value, gating)) };
-        }
-    }
-
-    /// Into lines of bf16; `half` says which half of a line.
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    pub(crate) fn lines(gate: Gate, sums: ChunksExact<'_, f32>, bias: Pair, to: &mut [u16], half: usize) {
-        for (sums, line) in sums.zip(to.chunks_exact_mut(BLOCK)) {
-            let [value, gating] = add(load(sums), bias);
-            let gating = match gate {
-                Gate::Silu => silu(gating),
-                Gate::Gelu => gelu_for_bf16(gating),
-            };
-            let to = &mut line[half * HALF..][..HALF];
-            let rounded = _mm512_cvtneps_pbh(_mm512_mul_ps(value, gating));
-            // SAFETY: the slice has sixteen places of 16 bits, and any bits are a value of both types.
-            unsafe {
-                let rounded = std::mem::transmute::<__m256bh, __m256i>(rounded);
-                _mm256_storeu_si256(to.as_mut_ptr().cast(), rounded);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

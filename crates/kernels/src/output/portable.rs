@@ -24,8 +24,7 @@ pub(crate) fn finish(sink: &mut Sink<'_>, place: Place, sums: &[f32], bias: &[f3
             }
             Output::Rotated(to, rotation) => {
                 let mut values = panel_row(values);
-                let angles = rotation.of_panel(place.panel, place.row + row);
-                if let Some(angles) = angles.and_then(|mut angles| angles.next()) {
+                if let Some(angles) = rotation.of_panel(place.panel, place.row + row) {
                     rotate::portable(&mut values, angles);
                 }
                 rows_of(to)[start..][..columns].copy_from_slice(&values[..columns]);

@@ -1,7 +1,5 @@
 //! Rotary positions: pairs of columns of queries and keys are turned by an angle of the row.
 
-use std::slice::Chunks;
-
 use crate::activations::BLOCK;
 
 /// What turns the queries and keys of a product.
@@ -28,11 +26,11 @@ impl<'a> Rotation<'a> {
         assert_eq!(self.angles.len(), rows * self.width, "angles of all rows");
     }
 
-    /// The angles of a panel from row `row` on, at the begin of each slice; none where the panel is not turned.
-    pub(super) fn of_panel(&self, panel: usize, row: usize) -> Option<Chunks<'a, f32>> {
+    /// The angles of a panel from row `row` on, those of the next row [`Rotation::width`] further on; none where the panel
+    /// is not turned.
+    pub(super) fn of_panel(&self, panel: usize, row: usize) -> Option<&'a [f32]> {
         let column = panel * BLOCK;
-        (column < self.columns)
-            .then(|| self.angles[row * self.width + column % self.width..].chunks(self.width))
+        (column < self.columns).then(|| &self.angles[row * self.width + column % self.width..])
     }
 }
 
@@ -49,43 +47,13 @@ pub(super) fn portable(values: &mut [f32; BLOCK], angles: &[f32]) {
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512 {
     use std::arch::x86_64::*;
-    use std::slice::{Chunks, ChunksExact, ChunksExactMut};
 
-    use crate::activations::BLOCK;
-    use crate::convert::avx512::store_bf16;
-    use crate::output::avx512::{Masks, Pair, add, load, store};
+    use crate::output::avx512::Pair;
 
-    /// Into rows of f32 that are `width` apart, the first beginning at `to`.
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn rows(
-        sums: ChunksExact<'_, f32>,
-        bias: Pair,
-        angles: Chunks<'_, f32>,
-        to: &mut [f32],
-        width: usize,
-    ) {
-        for ((sums, angles), to) in sums.zip(angles).zip(to.chunks_mut(width)) {
-            store(&mut to[..BLOCK], Masks::first(BLOCK), turn(add(load(sums), bias), angles));
-        }
-    }
-
-    /// Into lines of bf16.
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    pub(crate) fn lines(
-        sums: ChunksExact<'_, f32>,
-        bias: Pair,
-        angles: Chunks<'_, f32>,
-        to: ChunksExactMut<'_, u16>,
-    ) {
-        for ((sums, angles), line) in sums.zip(angles).zip(to) {
-            store_bf16(line, Masks::first(BLOCK), turn(add(load(sums), bias), angles));
-        }
-    }
-
+    /// Turns one row of a panel.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn turn(values: Pair, angles: &[f32]) -> Pair {
-        let ([first, second], [cosines, sines]) = (values, load(angles));
+    pub(crate) fn turn([first, second]: Pair, [cosines, sines]: Pair) -> Pair {
         [
             _mm512_fmsub_ps(first, cosines, _mm512_mul_ps(second, sines)),
             _mm512_fmadd_ps(second, cosines, _mm512_mul_ps(first, sines)),

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::vnni::to_floats;
 use super::{LINE, Product, STEP};
 use crate::activations::BLOCK;
-use crate::linear::amx::{Tiles, prefetch, share, store, zero};
+use crate::linear::amx::{Tiles, prefetch, store, zero};
 use crate::output::avx512::finish_blocks;
 use crate::output::{Place, Sink};
 
@@ -202,6 +202,32 @@ impl Operands {
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                 options(nostack, readonly, preserves_flags),
             );
+        }
+    }
+}
+
+/// The rows of the block before that are finished after `step`: none after the first, in which their sums are being
+/// stored, unless it is the only one; all after the last.
+fn share(step: usize, steps: usize, rows: usize) -> Range<usize> {
+    let count = rows.div_ceil((steps - 1).max(1)).max(ROWS_AT_ONCE);
+    let part = step.saturating_sub(1);
+    if step == 0 && steps > 1 { 0..0 } else { (part * count).min(rows)..((part + 1) * count).min(rows) }
+}
+
+/// Fewer rows are not worth a call.
+const ROWS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_all_steps_are_all_rows_in_order() {
+        for steps in 1..70 {
+            for rows in 1..=BLOCK {
+                let finished: Vec<usize> = (0..steps).flat_map(|step| share(step, steps, rows)).collect();
+                assert_eq!(finished, (0..rows).collect::<Vec<_>>(), "{rows} rows, {steps} steps");
+            }
         }
     }
 }

@@ -1,0 +1,154 @@
+//! What becomes of one row of a panel.
+
+use std::arch::x86_64::*;
+
+use super::{Masks, Pair, add};
+use crate::activations::BLOCK;
+use crate::convert::avx512::write_bf16;
+use crate::gelu::avx512::{gelu, gelu_for_bf16};
+use crate::output::rotate::avx512::turn;
+use crate::silu::avx512::silu;
+
+/// How one row of a panel is finished.
+pub(crate) trait Finish {
+    /// Takes sums with their bias.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512, and bf16 for lines. What this writes can be written, and `row.angles` read if it is not null.
+    unsafe fn row(values: Pair, row: Row);
+}
+
+/// One row of a panel of the output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    /// Where the row begins: f32, or a line (or half of one) of bf16.
+    pub(super) to: *mut u8,
+    pub(super) masks: Masks,
+    /// 32 numbers that turn it, or null.
+    pub(super) angles: *const f32,
+}
+
+/// Into f32 rows.
+pub(crate) struct IntoRows;
+/// Added to f32 rows.
+pub(crate) struct AddToRows;
+/// Through the GELU into f32 rows.
+pub(crate) struct GeluRows;
+/// Half of the columns times the SiLU of the others, into f32 rows.
+pub(crate) struct SiluGatedRows;
+/// The same with the GELU.
+pub(crate) struct GeluGatedRows;
+/// Into lines of bf16.
+pub(crate) struct IntoLines;
+/// Through the GELU into lines of bf16.
+pub(crate) struct GeluLines;
+/// Half of the columns times the SiLU of the others, into half lines of bf16.
+pub(crate) struct SiluGatedLines;
+/// The same with the GELU.
+pub(crate) struct GeluGatedLines;
+
+impl Finish for IntoRows {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { row.masks.store(row.to.cast(), turned(values, row.angles)) };
+    }
+}
+
+impl Finish for AddToRows {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { row.masks.store(row.to.cast(), add(row.masks.load(row.to.cast()), values)) };
+    }
+}
+
+impl Finish for GeluRows {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { row.masks.store(row.to.cast(), [gelu(values[0]), gelu(values[1])]) };
+    }
+}
+
+impl Finish for SiluGatedRows {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { _mm512_storeu_ps(row.to.cast(), _mm512_mul_ps(values[0], silu(values[1]))) };
+    }
+}
+
+impl Finish for GeluGatedRows {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { _mm512_storeu_ps(row.to.cast(), _mm512_mul_ps(values[0], gelu(values[1]))) };
+    }
+}
+
+impl Finish for IntoLines {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { write_bf16(row.to.cast(), row.masks, turned(values, row.angles)) };
+    }
+}
+
+impl Finish for GeluLines {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn row(values: Pair, row: Row) {
+        let values = [gelu_for_bf16(values[0]), gelu_for_bf16(values[1])];
+        // SAFETY: as the caller says.
+        unsafe { write_bf16(row.to.cast(), row.masks, values) };
+    }
+}
+
+impl Finish for SiluGatedLines {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { write_half(row.to, _mm512_mul_ps(values[0], silu(values[1]))) };
+    }
+}
+
+impl Finish for GeluGatedLines {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn row(values: Pair, row: Row) {
+        // SAFETY: as the caller says.
+        unsafe { write_half(row.to, _mm512_mul_ps(values[0], gelu_for_bf16(values[1]))) };
+    }
+}
+
+/// # Safety
+/// There are 32 angles, if there are any.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn turned(values: Pair, angles: *const f32) -> Pair {
+    if angles.is_null() {
+        return values;
+    }
+    // SAFETY: as the caller says.
+    turn(values, unsafe { Masks::first(BLOCK).load(angles) })
+}
+
+/// # Safety
+/// 32 bytes can be written.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn write_half(to: *mut u8, values: __m512) {
+    // SAFETY: as the caller says, and any bits are a value of both types.
+    unsafe {
+        let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
+        _mm256_storeu_si256(to.cast(), rounded);
+    }
+}
