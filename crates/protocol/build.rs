@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Kept for server reflection.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("descriptors.bin"), prost_bytes(&files))?;
-    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    // Maps in order, so that equal messages are equal bytes.
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(files)?;
     Ok(())
 }
 

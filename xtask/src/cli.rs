@@ -51,6 +51,11 @@ pub(crate) enum Command {
     #[command(disable_help_flag = true)]
     Accuracy(PassedOn),
     Test(TestArgs),
+    /// Run the tests of kernels under AddressSanitizer, which needs nightly
+    ///
+    /// kernels is the one crate with unsafe code. The sanitizer sees what compiled code and intrinsics touch, not what the
+    /// tile instructions in inline assembly do: those have assertions of their shapes before them.
+    Sanitize,
     /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
     ///
     /// Stops at the first step that fails; a table at the end shows how long each step took.

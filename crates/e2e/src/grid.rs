@@ -1,4 +1,4 @@
-//! ml-base with the real model, a cache shard on an empty directory, embedding-single in front of both, all in this process.
+//! ml-base with the real model or a tiny one, a cache shard on an empty directory, embedding-single in front of both, all in this process.
 
 use std::{
     future::Future,
@@ -21,13 +21,17 @@ use crate::{
 #[derive(Debug)]
 #[must_use]
 pub struct GridBuilder {
-    test: String,
+    model: Option<PathBuf>,
     ml_base: Vec<String>,
     shard: Vec<String>,
     proxy: Vec<String>,
 }
 
 impl GridBuilder {
+    fn new(model: Option<PathBuf>) -> Self {
+        Self { model, ml_base: Vec::new(), shard: Vec::new(), proxy: Vec::new() }
+    }
+
     /// More arguments for ml-base.
     pub fn ml_base(mut self, arguments: &[&str]) -> Self {
         self.ml_base.extend(arguments.iter().map(ToString::to_string));
@@ -51,7 +55,7 @@ impl GridBuilder {
     /// # Panics
     /// If it does not come up.
     pub async fn start(self) -> Option<Grid> {
-        let model = model_dir(&self.test)?;
+        let model = self.model?;
         let ml_base = Running::start("ml-base", ml_base_config(&model, &self.ml_base), ml_base::run);
         let directory = tempfile::tempdir().unwrap();
         let shard =
@@ -111,7 +115,12 @@ pub struct Grid {
 impl Grid {
     /// A grid for the test of this name.
     pub fn builder(test: &str) -> GridBuilder {
-        GridBuilder { test: test.to_owned(), ml_base: Vec::new(), shard: Vec::new(), proxy: Vec::new() }
+        GridBuilder::new(model_dir(test))
+    }
+
+    /// A grid with the model of this directory.
+    pub fn of_model(directory: &Path) -> GridBuilder {
+        GridBuilder::new(Some(directory.to_owned()))
     }
 
     /// A ready grid with default settings; `None` where the model is not on this machine.

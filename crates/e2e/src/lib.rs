@@ -19,6 +19,8 @@ mod skip;
 
 mod model_dir;
 
+mod tiny_model;
+
 mod goldens;
 
 mod grid;
@@ -40,4 +42,5 @@ pub use grid::{Grid, GridBuilder};
 pub use load::{Figures, Load, LoadPlan, Record};
 pub use model_dir::model_dir;
 pub use program::{Memory, Program};
+pub use tiny_model::TinyModel;
 pub use until::{PATIENCE, until, within_patience};

@@ -53,6 +53,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) model: &'a Arc<Model>,
     /// The texts, at least one.
     pub(crate) texts: &'a [String],
+    /// What goes in front of each text; may be empty.
+    pub(crate) prompt: &'a Arc<str>,
     /// What happens to a text over the model's limit.
     pub(crate) truncation: Truncation,
     /// The longest time the caller wants new vectors kept.
@@ -197,8 +199,7 @@ impl Lookup {
         Keys::new(&Space {
             namespace: &self.namespace,
             identity: &asked.model.identity,
-            // No model that is served now has prompts of its own.
-            prompt: "",
+            prompt: asked.prompt,
             truncation: asked.truncation,
             tokens_max: asked.model.tokens_max,
         })
@@ -217,6 +218,7 @@ impl Lookup {
         }
         let miss = ticket.map(|ticket| Miss {
             text: asked.texts[index].clone(),
+            prompt: asked.prompt.clone(),
             truncation: asked.truncation,
             model: asked.model.clone(),
             ticket,

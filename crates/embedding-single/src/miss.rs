@@ -68,6 +68,8 @@ impl StageTimes {
 pub(crate) struct Miss {
     /// The text.
     pub(crate) text: String,
+    /// What goes in front of it; may be empty.
+    pub(crate) prompt: Arc<str>,
     /// What happens to it over the model's limit.
     pub(crate) truncation: Truncation,
     /// The model.
@@ -85,11 +87,16 @@ pub(crate) struct Miss {
 }
 
 impl Miss {
+    /// Bytes that it adds to a call.
+    pub(crate) fn bytes(&self) -> usize {
+        self.prompt.len() + self.text.len()
+    }
+
     fn item(&self, now: Instant) -> EmbedItem {
         let left = self.deadline.saturating_duration_since(now).as_millis();
         EmbedItem {
             input: Some(Input::Text(self.text.clone())),
-            prompt: String::new(),
+            prompt: self.prompt.as_ref().to_owned(),
             truncation: self.truncation.into(),
             // 0 would mean no limit of its own.
             timeout_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),

@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 use protocol::{
     error::{ApiError, ErrorCode},
     inference::{InfoResponse, ModelInfo, PrecisionClass},
+    prompts::Prompts,
 };
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -54,6 +55,8 @@ pub(crate) struct Model {
     pub(crate) pooling: String,
     /// Whether a layer-norm goes before a cut.
     pub(crate) layer_norm_before_cut: bool,
+    /// What belongs in front of texts.
+    pub(crate) prompts: Prompts,
     /// Items ml-base takes in one call.
     pub(crate) items_max: usize,
 }
@@ -152,6 +155,11 @@ fn model(info: ModelInfo, classes: &Classes, items_max: usize) -> Result<Model, 
             precision.as_str_name()
         ));
     }
+    let default_prompt = Some(info.default_prompt_name).filter(|name| !name.is_empty());
+    let prompts = match Prompts::new(info.prompts, default_prompt) {
+        Ok(prompts) => prompts,
+        Err(error) => return Err(BadInfo::BadModel { id: info.id, what: error.to_string() }),
+    };
     Ok(Model {
         id: info.id,
         alias: info.alias,
@@ -163,6 +171,7 @@ fn model(info: ModelInfo, classes: &Classes, items_max: usize) -> Result<Model, 
         precision,
         pooling: info.pooling,
         layer_norm_before_cut: info.layer_norm_before_cut,
+        prompts,
         items_max,
     })
 }
@@ -359,6 +368,7 @@ pub(crate) mod tests {
             precision: PrecisionClass::Float32,
             pooling: "mean".to_owned(),
             layer_norm_before_cut: false,
+            prompts: Prompts::default(),
             items_max: 8,
         }
     }
@@ -383,6 +393,7 @@ pub(crate) mod tests {
             precision_class: PrecisionClass::Float32.into(),
             pooling: "mean".into(),
             layer_norm_before_cut: true,
+            ..ModelInfo::default()
         }
     }
 

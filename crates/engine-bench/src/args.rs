@@ -20,22 +20,31 @@ pub(crate) struct Args {
     /// Directory with config.json, model.safetensors and tokenizer.json; `cargo xtask bench engine` also takes an alias or an id of the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    /// Write random weights of the size of nomic-embed-text-v1.5 (137 million) to `--model` first, where there are none yet
+    #[arg(long, requires = "synthetic")]
+    pub(crate) random_nomic: bool,
     /// How a text's vector is made of its tokens: mean or cls
     #[arg(long, default_value = "mean")]
     pub(crate) pooling: Pooling,
     /// One text a line, in place of the paragraphs that come with the bench
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
-    /// Texts that are taken of the file
+    /// Texts that are taken of the file; with --synthetic by default as many as have 32,768 tokens
     #[arg(long, default_value = "1024", value_name = "N")]
     pub(crate) count: NonZeroUsize,
-    /// Tokens at which a text is cut
+    /// Texts of so many random token ids each, in place of real ones; no tokenizer is needed then
+    #[arg(long, conflicts_with = "texts", value_name = "TOKENS")]
+    pub(crate) synthetic: Option<NonZeroUsize>,
+    /// Measure cost against length and against batch size instead, and write plots (SVG) and the figures (JSON) to this directory
+    #[arg(long, conflicts_with_all = ["peers", "texts"], value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+    /// Tokens at which a text is cut; where --plots ends
     #[arg(long, default_value = "256", value_name = "N")]
     pub(crate) tokens_max: NonZeroUsize,
     /// Texts of one of our batches
     #[arg(long, default_value = "64", value_name = "N")]
     pub(crate) batch_texts: NonZeroUsize,
-    /// Threads of the engine [default: all cores, and 1 as well in arrival order]
+    /// Threads of the engine [default: all cores; without --peers also 1, in arrival order]
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     pub(crate) threads: Vec<NonZeroUsize>,
     /// What the engine computes with [default: all that this CPU has]
@@ -44,6 +53,24 @@ pub(crate) struct Args {
     /// Turns of each contestant
     #[arg(long, default_value = "3", value_name = "N")]
     pub(crate) rounds: NonZeroUsize,
+    /// Compare with PyTorch, ONNX Runtime, OpenVINO and CTranslate2, each at its best, in turns with ours
+    ///
+    /// Makes a Python environment first (pip with its own configuration; some gigabytes). The peers compute with as many threads as
+    /// ours, texts sorted by length, which only who has all of them beforehand can do.
+    #[arg(long)]
+    pub(crate) peers: bool,
+    /// Only the peers whose name contains one of these
+    #[arg(long, requires = "peers", value_delimiter = ',', value_name = "PART,…")]
+    pub(crate) peer: Vec<String>,
+    /// Where the environment and exported models of the peers are kept
+    #[arg(long, default_value = ".sutra/peers", value_name = "DIR")]
+    pub(crate) peers_dir: PathBuf,
+    /// The script that runs a peer
+    #[arg(long, default_value = "scripts/peers.py", value_name = "FILE")]
+    pub(crate) peers_script: PathBuf,
+    /// The Python that makes the environment
+    #[arg(long, default_value = "python3", value_name = "FILE")]
+    pub(crate) python: PathBuf,
     /// Report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -13,14 +13,19 @@
 //! ```text
 //!  texts ─▶ token ids ─▶ ours (engine × compute × threads) ─┐ turns: A B C, A B C, …   report: table, JSON
 //!                   └──▶ peers (a Python process each) ─────┘──▶ seconds, vectors ───▶ work, peak: share of the peak
+//!            └──▶ sweep: lengths, batch sizes ─▶ plots (SVG)
 //! ```
 
 mod args;
+mod random_model;
 mod texts;
 
 mod contestant;
 mod ours;
+mod peers;
 mod turns;
+
+mod sweep;
 
 mod peak;
 mod work;
@@ -47,4 +52,9 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A line for who waits; standard output is for the report.
+fn progress(line: &str) {
+    writeln!(io::stderr(), "{line}").ok();
 }

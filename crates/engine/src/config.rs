@@ -1,114 +1,96 @@
-//! config.json: what of it the encoder needs, and what it refuses.
+//! config.json: which kind of encoder it describes, and what of it changes a forward pass.
+//!
+//! ```text
+//!  config.json ─▶ Fields ─▶ Family (by model_type) ─▶ Shape: plain data that the encoder is built from
+//! ```
+//! What is not computed is refused here, by file, field and value.
+
+mod fields;
+mod shape;
+
+// One file for each group of kinds that share their fields.
+mod bert;
+mod distilbert;
+mod modernbert;
+mod mpnet;
+mod nomic_bert;
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use crate::error::LoadError;
+use fields::Fields;
+pub(crate) use shape::{
+    Counting, FeedForward, Names, NormPlace, NtkScaling, Pairs, PositionTable, Presence, RelativeBuckets,
+    Rotary, Shape,
+};
 
-const ARCHITECTURES: &[&str] = &["bert"];
+/// A kind of model.
+struct Family {
+    /// `model_type` of config.json.
+    model_type: &'static str,
+    /// What the class in `architectures` begins with. Some models have the `model_type` of another and say here that
+    /// they are none: jina's second version calls itself `bert`.
+    class: &'static str,
+    read: fn(&Fields<'_>) -> Result<Shape, LoadError>,
+}
+
+const FAMILIES: &[Family] = &[
+    Family { model_type: "bert", class: "Bert", read: bert::read_bert },
+    Family { model_type: "roberta", class: "Roberta", read: bert::read_roberta },
+    Family { model_type: "xlm-roberta", class: "XLMRoberta", read: bert::read_roberta },
+    Family { model_type: "mpnet", class: "MPNet", read: mpnet::read },
+    Family { model_type: "distilbert", class: "DistilBert", read: distilbert::read },
+    Family { model_type: "nomic_bert", class: "NomicBert", read: nomic_bert::read },
+    Family { model_type: "modernbert", class: "ModernBert", read: modernbert::read },
+];
+
+const MODEL_TYPES: [&str; FAMILIES.len()] = {
+    let mut names = [""; FAMILIES.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FAMILIES[index].model_type;
+        index += 1;
+    }
+    names
+};
 
 /// Values of `model_type` that [`Engine::load`](crate::Engine::load) takes.
 pub fn supported_architectures() -> &'static [&'static str] {
-    ARCHITECTURES
+    &MODEL_TYPES
 }
 
-/// The shape of a BERT encoder, checked: no size is 0 and `hidden` is a multiple of `heads`.
-#[derive(Debug, Clone)]
-pub(crate) struct BertConfig {
-    pub(crate) vocabulary: usize,
-    pub(crate) hidden: usize,
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    pub(crate) intermediate: usize,
-    pub(crate) positions: usize,
-    pub(crate) token_types: usize,
-    pub(crate) norm_epsilon: f32,
-}
-
-/// config.json as transformers writes it. Fields that do not change a forward pass are ignored.
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: Option<String>,
-    #[serde(default)]
-    architectures: Vec<String>,
-    position_embedding_type: Option<String>,
-    hidden_act: Option<String>,
-    vocab_size: Option<usize>,
-    hidden_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    intermediate_size: Option<usize>,
-    max_position_embeddings: Option<usize>,
-    type_vocab_size: Option<usize>,
-    layer_norm_eps: Option<f32>,
-}
-
-impl BertConfig {
-    /// Reads and checks `file`.
+impl Shape {
+    /// Reads and checks `file`. The kind comes first, so that a model of another kind is refused as such and not for a
+    /// field it names differently.
     pub(crate) fn read(file: &Path) -> Result<Self, LoadError> {
-        let json = std::fs::read(file).map_err(|source| LoadError::reading(file, source))?;
-        let raw: RawConfig = serde_json::from_slice(&json)
-            .map_err(|source| LoadError::Config { file: file.to_owned(), source })?;
-        raw.refuse_other_models()?;
-        raw.check(file)
+        let fields = Fields::read(file)?;
+        let shape = (family(&fields)?.read)(&fields)?;
+        shape.check(file)?;
+        Ok(shape)
     }
 }
 
-impl RawConfig {
-    /// The architecture comes first, so that a model of another kind is refused as such and not for a field it names
-    /// differently.
-    fn refuse_other_models(&self) -> Result<(), LoadError> {
-        let unsupported = |found: &str| LoadError::UnsupportedArchitecture {
-            found: found.to_owned(),
-            supported: ARCHITECTURES,
-        };
-        match (self.model_type.as_deref(), self.architectures.first()) {
-            (Some(kind), _) if !ARCHITECTURES.contains(&kind) => return Err(unsupported(kind)),
-            // Some models call themselves `bert` and are not: jina's second version, for one.
-            (_, Some(class)) if !class.starts_with("Bert") => return Err(unsupported(class)),
-            (None, None) => return Err(unsupported("")),
-            (Some(_), _) | (None, Some(_)) => {}
-        }
-        match self.position_embedding_type.as_deref() {
-            None | Some("absolute") => {}
-            Some(found) => return Err(LoadError::UnsupportedPositions { found: found.to_owned() }),
-        }
-        match self.hidden_act.as_deref() {
-            None | Some("gelu") => Ok(()),
-            Some(found) => Err(LoadError::UnsupportedActivation { found: found.to_owned() }),
-        }
-    }
-
-    /// Absent fields have the defaults that transformers' `BertConfig` gives them.
-    fn check(&self, file: &Path) -> Result<BertConfig, LoadError> {
-        let invalid = |field, found: String, wanted: &str| LoadError::InvalidConfig {
-            file: file.to_owned(),
+fn family(fields: &Fields<'_>) -> Result<&'static Family, LoadError> {
+    let unsupported = |field, found: &str| {
+        Err(LoadError::UnsupportedArchitecture {
+            file: fields.file().to_owned(),
             field,
-            found,
-            wanted: wanted.to_owned(),
-        };
-        let positive = |field, value: Option<usize>, default: usize| match value.unwrap_or(default) {
-            0 => Err(invalid(field, "0".to_owned(), "at least 1")),
-            value => Ok(value),
-        };
-        let config = BertConfig {
-            vocabulary: positive("vocab_size", self.vocab_size, 30_522)?,
-            hidden: positive("hidden_size", self.hidden_size, 768)?,
-            layers: positive("num_hidden_layers", self.num_hidden_layers, 12)?,
-            heads: positive("num_attention_heads", self.num_attention_heads, 12)?,
-            intermediate: positive("intermediate_size", self.intermediate_size, 3072)?,
-            positions: positive("max_position_embeddings", self.max_position_embeddings, 512)?,
-            token_types: positive("type_vocab_size", self.type_vocab_size, 2)?,
-            norm_epsilon: self.layer_norm_eps.unwrap_or(1e-12),
-        };
-        if !config.hidden.is_multiple_of(config.heads) {
-            let wanted = format!("a multiple of num_attention_heads = {}", config.heads);
-            return Err(invalid("hidden_size", config.hidden.to_string(), &wanted));
+            found: found.to_owned(),
+            supported: supported_architectures(),
+        })
+    };
+    let (kind, class) = (fields.text("model_type")?, fields.first("architectures"));
+    let family = match (kind, class) {
+        (Some(kind), _) => FAMILIES.iter().find(|family| family.model_type == kind),
+        (None, Some(class)) => FAMILIES.iter().find(|family| class.starts_with(family.class)),
+        (None, None) => None,
+    };
+    match (family, kind, class) {
+        (Some(family), _, Some(class)) if !class.starts_with(family.class) => {
+            unsupported("architectures", class)
         }
-        if !(config.norm_epsilon > 0.0 && config.norm_epsilon.is_finite()) {
-            return Err(invalid("layer_norm_eps", config.norm_epsilon.to_string(), "a positive number"));
-        }
-        Ok(config)
+        (Some(family), _, _) => Ok(family),
+        (None, None, Some(class)) => unsupported("architectures", class),
+        (None, kind, _) => unsupported("model_type", kind.unwrap_or_default()),
     }
 }

@@ -1,103 +1,102 @@
-//! Which code computes a model: own kernels where the CPU has what they need, candle elsewhere.
+//! The encoder over packed tokens: weights packed once, every pass in buffers that are used again.
+//!
+//! ```text
+//!  ids ─▶ rows (tokens, hidden) f32, the residual stream ◀──────────── + ◀────────────────────── + ◀─┐
+//!           │ norm                                                     │                         │   │ × layers
+//!           └─▶ activations ─▶ qkv, turned ─▶ attention per text ─▶ linear ─▶ norm ─▶ up, gate ─▶ down ─▶ norm
+//! ```
+//! What differs between kinds of models is data from [`Shape`]: which norms touch the stream, what a product is followed
+//! by, what a head sees. No stage asks which kind it is.
 
-use kernels::Tier;
+mod buffers;
+mod embeddings;
+mod rotary;
+
+mod attention;
+mod feed_forward;
+mod layer;
+mod norm;
+
+// From the tensors of a file to packed weights.
+mod columns;
+mod stacked;
+
+#[cfg(test)]
+mod golden_tests;
+
+use std::sync::{Mutex, PoisonError};
+
+use kernels::{RelativeBias, Tier};
 
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
-use crate::error::{EmbedError, LoadError};
-use crate::model::BertEncoder;
-use crate::packed::PackedEncoder;
+use crate::config::Shape;
+use crate::error::LoadError;
 use crate::weights::Weights;
+use attention::Scoring;
+use buffers::{Buffers, Sizes};
+use embeddings::Embeddings;
+use layer::Layer;
+use rotary::Angles;
 
-/// Own f32 kernels need it; without it candle's products are faster than portable code.
-const FLOAT32_TIER: &str = "avx512";
-const BFLOAT16_TIER: &str = "amx-bf16";
-
-/// What a model is computed with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compute {
-    /// float32, by the fastest code for this CPU.
-    #[default]
-    Float32,
-    /// float32, by candle's products.
-    Candle,
-    /// Products of bfloat16 values with float32 sums, on AMX tiles; all else is float32.
-    Bfloat16,
-}
-
-impl Compute {
-    /// All there are, whether this CPU has them or not.
-    pub const ALL: [Self; 3] = [Self::Bfloat16, Self::Float32, Self::Candle];
-
-    /// A word for it, in lower case.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "float32",
-            Self::Candle => "candle",
-            Self::Bfloat16 => "bfloat16",
-        }
-    }
-}
-
-/// A loaded encoder.
-pub(crate) enum Encoder {
-    Packed(PackedEncoder, Compute),
-    Candle(BertEncoder),
+/// A loaded encoder; any number of threads may run it at once, each with buffers of its own.
+pub(crate) struct Encoder {
+    tier: Tier,
+    sizes: Sizes,
+    embeddings: Embeddings,
+    angles: Vec<Angles>,
+    scoring: Scoring,
+    layers: Vec<Layer>,
+    /// Buffers that no pass uses now.
+    buffers: Mutex<Vec<Buffers>>,
 }
 
 impl Encoder {
-    pub(crate) fn load(config: &BertConfig, weights: &Weights, compute: Compute) -> Result<Self, LoadError> {
-        match tier(config, compute)? {
-            Some(tier) => Ok(Self::Packed(PackedEncoder::load(config, weights, tier)?, compute)),
-            None => Ok(Self::Candle(BertEncoder::load(config, weights)?)),
-        }
+    /// Packs the weights for `tier`.
+    pub(crate) fn load(shape: &Shape, weights: &Weights, tier: Tier) -> Result<Self, LoadError> {
+        let relative = shape.relative.map(|buckets| attention::relative_bias(shape, buckets, weights));
+        let relative: Option<RelativeBias> = relative.transpose()?;
+        let layers = (0..shape.layers.len()).map(|index| Layer::load(shape, weights, tier, index));
+        Ok(Self {
+            tier,
+            sizes: Sizes::of(shape),
+            embeddings: Embeddings::load(shape, weights, tier)?,
+            angles: shape.rotaries.iter().map(|rotary| Angles::new(*rotary, shape)).collect(),
+            scoring: Scoring::new(shape, relative),
+            layers: layers.collect::<Result<_, _>>()?,
+            buffers: Mutex::default(),
+        })
     }
 
     /// Values per hidden state.
     pub(crate) fn width(&self) -> usize {
-        match self {
-            Self::Packed(encoder, _) => encoder.width(),
-            Self::Candle(encoder) => encoder.width(),
-        }
+        self.sizes.hidden
     }
 
-    pub(crate) fn compute(&self) -> Compute {
-        match self {
-            Self::Packed(_, compute) => *compute,
-            Self::Candle(_) => Compute::Candle,
-        }
+    /// The instructions it computes with.
+    pub(crate) fn tier(&self) -> Tier {
+        self.tier
     }
 
-    /// The name of what it computes with.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Packed(encoder, _) => encoder.tier().name(),
-            Self::Candle(_) => "candle",
+    /// Calls `pool` with the hidden states `(tokens, hidden)` of the last layer. Ids are within the vocabulary, texts
+    /// within the positions.
+    pub(crate) fn forward<R>(&self, batch: &RaggedBatch, pool: impl FnOnce(&[f32]) -> R) -> R {
+        let mut buffers = self.take_buffers(batch.tokens());
+        self.embeddings.forward(batch, &mut buffers);
+        for (angles, to) in self.angles.iter().zip(&mut buffers.angles) {
+            angles.fill(&buffers.lengths, to);
         }
+        for layer in &self.layers {
+            layer.forward(&self.scoring, &mut buffers);
+        }
+        let pooled = pool(&buffers.rows);
+        // A pass that panics does not give its buffers back.
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+        pooled
     }
 
-    /// Calls `pool` with the hidden states `(tokens, hidden)` of the last layer.
-    pub(crate) fn forward<R>(
-        &self,
-        batch: &RaggedBatch,
-        pool: impl FnOnce(&[f32]) -> R,
-    ) -> Result<R, EmbedError> {
-        match self {
-            Self::Packed(encoder, _) => Ok(encoder.forward(batch, pool)),
-            Self::Candle(encoder) => Ok(crate::model::read(&encoder.forward(batch)?, pool)?),
-        }
-    }
-}
-
-/// The tier of own kernels; none where candle computes.
-fn tier(config: &BertConfig, compute: Compute) -> Result<Option<Tier>, LoadError> {
-    match compute {
-        Compute::Candle => Ok(None),
-        Compute::Float32 => Ok(Tier::force(FLOAT32_TIER).ok().filter(|_| PackedEncoder::computes(config))),
-        Compute::Bfloat16 if !PackedEncoder::computes(config) => {
-            Err(LoadError::HeadWidth { found: config.hidden / config.heads })
-        }
-        Compute::Bfloat16 => Ok(Some(Tier::force(BFLOAT16_TIER)?)),
+    fn take_buffers(&self, tokens: usize) -> Buffers {
+        let taken = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let fitting = taken.filter(|buffers| buffers.fit(tokens));
+        fitting.unwrap_or_else(|| Buffers::new(self.tier, &self.sizes, tokens))
     }
 }

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
-use crate::encoder::{Compute, Encoder};
+use crate::compute::{Compute, Model, Plan};
+use crate::config::Shape;
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
@@ -31,7 +31,7 @@ pub struct EngineConfig {
 
 /// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
 pub struct Engine {
-    encoder: Encoder,
+    model: Model,
     pooling: Pooling,
     tokens_max: usize,
     vocabulary: usize,
@@ -46,30 +46,38 @@ impl Engine {
     /// # Errors
     /// [`LoadError`] names the file and what of it is missing, damaged or not supported.
     pub fn load(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
-        let bert = BertConfig::read(&model_dir.join("config.json"))?;
-        let weights = Weights::open(&model_dir.join("model.safetensors"))?;
+        let shape = Shape::read(&model_dir.join("config.json"))?;
+        let weights = Weights::open(&model_dir.join("model.safetensors"), shape.names)?;
         Ok(Self {
-            encoder: Encoder::load(&bert, &weights, config.compute)?,
+            model: Model::load(&shape, &weights, config.compute)?,
             pooling: config.pooling,
-            tokens_max: config.tokens_max.min(bert.positions),
-            vocabulary: bert.vocabulary,
+            tokens_max: config.tokens_max.min(shape.tokens_max),
+            vocabulary: shape.vocabulary,
             workers: Workers::start(config.threads).map_err(LoadError::Threads)?,
         })
     }
 
+    /// What the model in `model_dir` would be if it were loaded with `compute`; reads no weights.
+    ///
+    /// # Errors
+    /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
+    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Plan, LoadError> {
+        Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute)
+    }
+
     /// Values per vector.
     pub fn width(&self) -> usize {
-        self.encoder.width()
+        self.model.width()
     }
 
     /// What it computes with: the choice of the configuration, or candle where own kernels do not compute this model.
     pub fn compute(&self) -> Compute {
-        self.encoder.compute()
+        self.model.compute()
     }
 
     /// The name of what it computes with: a tier of the kernels, or `candle`.
     pub fn computes_with(&self) -> &'static str {
-        self.encoder.name()
+        self.model.name()
     }
 
     /// Most tokens of one text: the lower of the configured limit and the model's positions.
@@ -103,7 +111,7 @@ impl Engine {
     /// One part through the whole encoder, on one thread: `(texts, width)`.
     fn pass(&self, part: &RaggedBatch) -> Result<Vec<f32>, EmbedError> {
         let mut vectors = Vec::with_capacity(part.texts() * self.width());
-        self.encoder.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
+        self.model.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
         Ok(vectors)
     }
 

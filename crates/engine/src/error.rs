@@ -35,12 +35,6 @@ pub enum LoadError {
     /// This CPU lacks what was asked for.
     #[error(transparent)]
     Tier(#[from] kernels::TierError),
-    /// The kernels do not compute heads of this width.
-    #[error("heads of {found} values are not computed in bfloat16, only multiples of 32")]
-    HeadWidth {
-        /// Values of one head.
-        found: usize,
-    },
     /// config.json is not JSON, or a field is missing or of the wrong type.
     #[error("model file {file} is not a usable configuration")]
     Config {
@@ -62,24 +56,28 @@ pub enum LoadError {
         wanted: String,
     },
     /// The encoder in this crate does not compute this kind of model.
-    #[error("architecture {found:?} is not supported, supported: {supported:?}")]
+    #[error("{field} {found:?} in {file} is not supported, supported: {supported:?}")]
     UnsupportedArchitecture {
-        /// `model_type` or `architectures` of config.json.
+        /// Path of config.json.
+        file: PathBuf,
+        /// `model_type` or `architectures`.
+        field: &'static str,
+        /// Its value.
         found: String,
-        /// Architectures this build computes.
+        /// Values of `model_type` that this build computes.
         supported: &'static [&'static str],
     },
-    /// Only absolute (learned) positions are computed.
-    #[error("position_embedding_type {found:?} is not supported, supported: \"absolute\"")]
-    UnsupportedPositions {
-        /// `position_embedding_type` of config.json.
+    /// A variant of a known kind that is not computed.
+    #[error("{field} in {file} is {found:?}, supported: {supported}")]
+    UnsupportedOption {
+        /// Path of config.json.
+        file: PathBuf,
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
         found: String,
-    },
-    /// Only the exact (erf) GELU is computed.
-    #[error("hidden_act {found:?} is not supported, supported: \"gelu\"")]
-    UnsupportedActivation {
-        /// `hidden_act` of config.json.
-        found: String,
+        /// Values that are computed, in quotes.
+        supported: String,
     },
     /// The weights file is shorter than its own header says.
     #[error("model file {file} is truncated: found {found_bytes} bytes, wanted {wanted_bytes}")]

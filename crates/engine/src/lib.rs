@@ -1,4 +1,4 @@
-//! Token ids to pooled vectors: a ragged BERT encoder, on own kernels or on candle tensors.
+//! Token ids to pooled vectors: one ragged encoder for BERT and its relatives, on own kernels.
 //!
 //! **Goals**
 //! - Texts of any lengths run in one batch with no padding: tokens are packed, lengths are kept beside them.
@@ -27,9 +27,9 @@ mod batch;
 mod engine;
 mod threads;
 
+mod compute;
 mod encoder;
 mod model;
-mod packed;
 mod pooling;
 
 // What an engine is loaded from.
@@ -39,8 +39,8 @@ mod weights;
 mod error;
 
 pub use batch::{RaggedBatch, TokenIds};
+pub use compute::{Compute, Plan};
 pub use config::supported_architectures;
-pub use encoder::Compute;
 pub use engine::{Engine, EngineConfig};
 pub use error::{BatchError, EmbedError, LoadError};
 pub use pooling::{PooledVectors, Pooling, UnknownPooling};

@@ -12,7 +12,7 @@ mod rows;
 use candle_core::{Result, Tensor};
 
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
+use crate::config::{Counting, Shape};
 use crate::error::LoadError;
 use crate::weights::Weights;
 use embeddings::Embeddings;
@@ -27,13 +27,19 @@ pub(crate) struct BertEncoder {
 }
 
 impl BertEncoder {
-    pub(crate) fn load(config: &BertConfig, weights: &Weights) -> std::result::Result<Self, LoadError> {
-        let layers = (0..config.layers).map(|index| Layer::load(config, weights, index));
+    pub(crate) fn load(config: &Shape, weights: &Weights) -> std::result::Result<Self, LoadError> {
+        let layers = (0..config.layers.len()).map(|index| Layer::load(config, weights, index));
         Ok(Self {
             embeddings: Embeddings::load(config, weights)?,
             layers: layers.collect::<std::result::Result<_, _>>()?,
             width: config.hidden,
         })
+    }
+
+    /// True for BERT and what differs from it in sizes only.
+    pub(crate) fn computes(config: &Shape) -> bool {
+        let counting = config.positions.map(|positions| positions.counting);
+        matches!(counting, Some(Counting::FromZero)) && config.token_types > 0
     }
 
     /// Values per hidden state.

@@ -14,20 +14,39 @@ pub enum Pooling {
     Mean,
     /// The first token, which is `[CLS]`.
     Cls,
+    /// The largest value of each dimension over all tokens.
+    Max,
+    /// The last token.
+    LastToken,
+    /// The sum over all tokens, divided by the square root of their number.
+    MeanSqrtLen,
+}
+
+impl Pooling {
+    /// Every pooling.
+    pub const ALL: [Self; 5] = [Self::Mean, Self::Cls, Self::Max, Self::LastToken, Self::MeanSqrtLen];
+
+    /// The name that sentence-transformers gives it in `pooling_mode`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Cls => "cls",
+            Self::Max => "max",
+            Self::LastToken => "lasttoken",
+            Self::MeanSqrtLen => "mean_sqrt_len_tokens",
+        }
+    }
 }
 
 impl fmt::Display for Pooling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Mean => "mean",
-            Self::Cls => "cls",
-        })
+        f.write_str(self.name())
     }
 }
 
 /// A pooling of another name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("pooling {found:?} is not supported, supported: \"mean\", \"cls\"")]
+#[error("pooling {found:?} is not supported, supported: {}", Pooling::ALL.map(Pooling::name).join(", "))]
 pub struct UnknownPooling {
     /// The name.
     pub found: String,
@@ -37,11 +56,8 @@ impl FromStr for Pooling {
     type Err = UnknownPooling;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "mean" => Ok(Self::Mean),
-            "cls" => Ok(Self::Cls),
-            _ => Err(UnknownPooling { found: name.to_owned() }),
-        }
+        let known = Self::ALL.into_iter().find(|pooling| pooling.name() == name);
+        known.ok_or_else(|| UnknownPooling { found: name.to_owned() })
     }
 }
 
@@ -52,24 +68,53 @@ impl Pooling {
             let tokens = &hidden[range.start * width..range.end * width];
             match self {
                 Self::Cls => vectors.extend_from_slice(&tokens[..width]),
-                Self::Mean => append_mean(tokens, width, vectors),
+                Self::LastToken => vectors.extend_from_slice(&tokens[tokens.len() - width..]),
+                Self::Max => {
+                    append_folded(tokens, width, vectors, larger);
+                }
+                Self::Mean => divide(append_sum(tokens, width, vectors), count(tokens, width)),
+                Self::MeanSqrtLen => {
+                    divide(append_sum(tokens, width, vectors), count(tokens, width).sqrt());
+                }
             }
         }
     }
 }
 
-fn append_mean(tokens: &[f32], width: usize, vectors: &mut Vec<f32>) {
+fn append_sum<'a>(tokens: &[f32], width: usize, vectors: &'a mut Vec<f32>) -> &'a mut [f32] {
+    append_folded(tokens, width, vectors, |sum, value| sum + value)
+}
+
+/// Appends the first token with all further ones folded into it: `(width)`.
+fn append_folded<'a>(
+    tokens: &[f32],
+    width: usize,
+    vectors: &'a mut Vec<f32>,
+    fold: impl Fn(f32, f32) -> f32,
+) -> &'a mut [f32] {
     let start = vectors.len();
     vectors.extend_from_slice(&tokens[..width]);
-    let mean = &mut vectors[start..];
+    let folded = &mut vectors[start..];
     for token in tokens[width..].chunks_exact(width) {
-        for (sum, value) in mean.iter_mut().zip(token) {
-            *sum += value;
+        for (whole, value) in folded.iter_mut().zip(token) {
+            *whole = fold(*whole, *value);
         }
     }
-    let count = (tokens.len() / width) as f32;
-    for sum in mean {
-        *sum /= count;
+    folded
+}
+
+/// NaN wins, so that a damaged state is seen and not hidden behind a number.
+fn larger(whole: f32, value: f32) -> f32 {
+    if whole.is_nan() || whole > value { whole } else { value }
+}
+
+fn count(tokens: &[f32], width: usize) -> f32 {
+    (tokens.len() / width) as f32
+}
+
+fn divide(vector: &mut [f32], by: f32) {
+    for value in vector {
+        *value /= by;
     }
 }
 
@@ -114,7 +159,7 @@ mod tests {
         let texts = [TokenIds::new(vec![1, 2]).unwrap(), TokenIds::new(vec![3]).unwrap()];
         let batch = RaggedBatch::new(&texts).unwrap();
         let mut vectors = Vec::new();
-        pooling.pool(&[1.0, 10.0, 3.0, 30.0, 5.0, 50.0], &batch, 2, &mut vectors);
+        pooling.pool(&[1.0, 30.0, 3.0, 10.0, 5.0, 50.0], &batch, 2, &mut vectors);
         vectors
     }
 
@@ -125,14 +170,32 @@ mod tests {
 
     #[test]
     fn cls_takes_the_first_token_of_each_text() {
-        assert_eq!(pooled(Pooling::Cls), [1.0, 10.0, 5.0, 50.0]);
+        assert_eq!(pooled(Pooling::Cls), [1.0, 30.0, 5.0, 50.0]);
+    }
+
+    #[test]
+    fn max_takes_the_largest_value_of_each_dimension() {
+        assert_eq!(pooled(Pooling::Max), [3.0, 30.0, 5.0, 50.0]);
+        assert!(larger(f32::NAN, 1.0).is_nan() && larger(1.0, f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn lasttoken_takes_the_last_token_of_each_text() {
+        assert_eq!(pooled(Pooling::LastToken), [3.0, 10.0, 5.0, 50.0]);
+    }
+
+    #[test]
+    fn mean_sqrt_len_divides_the_sum_by_the_root_of_the_number_of_tokens() {
+        let root = 2.0_f32.sqrt();
+        assert_eq!(pooled(Pooling::MeanSqrtLen), [4.0 / root, 40.0 / root, 5.0, 50.0]);
     }
 
     #[test]
     fn a_pooling_is_read_back_from_its_name() {
-        for pooling in [Pooling::Mean, Pooling::Cls] {
+        for pooling in Pooling::ALL {
             assert_eq!(pooling.to_string().parse(), Ok(pooling));
         }
-        assert_eq!("max".parse::<Pooling>(), Err(UnknownPooling { found: "max".to_owned() }));
+        let error = "weightedmean".parse::<Pooling>().unwrap_err().to_string();
+        assert!(error.contains("\"weightedmean\"") && error.contains("mean, cls, max, lasttoken"), "{error}");
     }
 }

@@ -5,10 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use crate::config::Names;
 use crate::error::LoadError;
 
 /// safetensors' own bound on the header, so that a damaged length is not allocated.
@@ -25,16 +27,16 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// Checks the lengths in the header against the file, then maps it.
-    pub(crate) fn open(file: &Path) -> Result<Self, LoadError> {
+    pub(crate) fn open(file: &Path, names: &Names) -> Result<Self, LoadError> {
         refuse_truncated(file)?;
         let tensors = map(file)?;
-        // Checkpoints of a bare encoder have no prefix, those of a model with a head put the encoder under `bert.`
-        let prefixed = tensors.get("bert.embeddings.word_embeddings.weight").is_ok();
-        Ok(Self { tensors, prefix: if prefixed { "bert." } else { "" }, file: file.to_owned() })
+        let has = |prefix: &&&str| tensors.get(&format!("{prefix}{}.weight", names.words)).is_ok();
+        let prefix = names.prefixes.iter().find(has).copied().unwrap_or_default();
+        Ok(Self { tensors, prefix, file: file.to_owned() })
     }
 
     /// The tensor `name` in f32, copied out of the map.
-    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let name = format!("{}{name}", self.prefix);
         let view = self
             .tensors
@@ -44,16 +46,29 @@ impl Weights {
             let (found, wanted) = (view.shape().to_vec(), shape.to_vec());
             return Err(LoadError::WrongShape { file: self.file.clone(), name, found, wanted });
         }
-        if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let found = format!("{:?}", view.dtype());
-            return Err(LoadError::WrongType { file: self.file.clone(), name, found });
+        let halves = || view.data().chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+        match view.dtype() {
+            Dtype::F32 => {
+                let bytes = view.data().chunks_exact(4);
+                Ok(bytes.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
+            }
+            Dtype::F16 => Ok(halves().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
+            Dtype::BF16 => Ok(halves().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
+            other => {
+                let found = format!("{other:?}");
+                Err(LoadError::WrongType { file: self.file.clone(), name, found })
+            }
         }
-        Ok(self.tensors.load(&name, &Device::Cpu)?.to_dtype(DType::F32)?)
+    }
+
+    /// The tensor `name` as one of candle's.
+    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        Ok(Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?)
     }
 
     /// The one-dimensional tensor `name`.
     pub(crate) fn row(&self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {
-        Ok(self.tensor(name, &[length])?.to_vec1()?)
+        self.values(name, &[length])
     }
 
     /// As [`row`](Self::row) of the first of two names that is there: older checkpoints call the parameters of a norm

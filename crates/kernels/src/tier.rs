@@ -111,6 +111,15 @@ impl Tier {
         self.0.name()
     }
 
+    /// Whether what enters a product is rounded to bfloat16 or less.
+    #[must_use]
+    pub fn rounds_to_bfloat16(self) -> bool {
+        match self.0 {
+            Kind::AmxBf16 => true,
+            Kind::Avx512 | Kind::Portable => false,
+        }
+    }
+
     pub(crate) fn kind(self) -> Kind {
         self.0
     }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
 use service::{
     edition::Edition,
@@ -25,7 +25,18 @@ pub enum Dtype {
     Bfloat16,
 }
 
-/// Inference server: turns texts into embeddings with one model, over gRPC and HTTP on one port.
+/// When models besides the default one are loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelsLoad {
+    /// When a call first names them, which waits for it.
+    #[default]
+    FirstUse,
+    /// Before the replica is ready.
+    Start,
+}
+
+/// Inference server: turns texts into embeddings with one model or several, over gRPC and HTTP on one port.
 ///
 /// Alone it is useful too: `curl -X POST :8887/embed -H 'content-type: application/json' -d '{"inputs": "a text"}'`.
 #[derive(Debug, Parser)]
@@ -44,6 +55,19 @@ pub struct Cli {
 pub enum Command {
     /// Fetch and verify a model, print its directory, and exit
     Fetch(FetchArgs),
+    /// Print the models that are known by a short name, and exit
+    Models(ModelsArgs),
+}
+
+/// Arguments of `ml-base models`.
+#[derive(Debug, clap::Args)]
+pub struct ModelsArgs {
+    /// Print JSON, one array
+    #[arg(long)]
+    pub json: bool,
+    /// Where models come from.
+    #[command(flatten)]
+    pub sources: SourceArgs,
 }
 
 /// Arguments of `ml-base fetch`.
@@ -69,15 +93,40 @@ pub struct ServeArgs {
     /// Name of this replica in `/health`, `/info` and logs
     #[arg(long, env = "INSTANCE_ID", default_value = "ml-base", value_name = "NAME")]
     pub instance_id: String,
-    /// Alias (medium, small), hub id or directory of the model
+    /// Alias (medium, small), hub id or directory of the default model, which is always loaded
     #[arg(long, env = "MODEL_NAME", default_value = "medium", value_name = "NAME")]
     pub model_id: String,
+    /// Further models that calls may name
+    #[arg(long, env = "ML_BASE_MODELS", value_delimiter = ',', value_name = "NAME,…")]
+    pub models: Vec<String>,
+    /// When the further models are loaded; they are fetched and verified before the replica is ready
+    #[arg(long, env = "ML_BASE_MODELS_LOAD", value_enum, default_value_t, value_name = "WHEN")]
+    pub models_load: ModelsLoad,
+    /// Memory of all loaded models together, as it is reckoned from their files; room for a model is made by unloading
+    /// what was used least recently [default: three quarters of what is available at start]
+    #[arg(long, env = "ML_BASE_MODELS_MEMORY_BYTES_MAX", value_name = "BYTES")]
+    pub models_memory_bytes_max: Option<u64>,
+    /// Seconds after which a further model that nobody uses is unloaded; 0 for never
+    #[arg(long, env = "ML_BASE_MODEL_UNLOAD_TIMEOUT", default_value = "300", value_name = "SECONDS", value_parser = seconds)]
+    pub model_unload_timeout: Duration,
     /// Where models come from.
     #[command(flatten)]
     pub sources: SourceArgs,
     /// Width of the vectors `POST /embed` answers with; one the model was trained for [default: its full width]
     #[arg(long, env = "MATRYOSHKA_DIM", value_name = "COUNT")]
     pub dimensions: Option<u32>,
+    /// Refuse `allow_untrained_dimensions`, with which a request asks for a width that its model was not trained for
+    #[arg(
+        long,
+        env = "SUTRA_FORBID_UNTRAINED_DIMENSIONS",
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "true|false"
+    )]
+    pub forbid_untrained_dimensions: bool,
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,

@@ -10,7 +10,7 @@ use service::{
 };
 
 use crate::{
-    args::{Dtype, ServeArgs},
+    args::{Dtype, ModelsLoad, ServeArgs},
     model::{ModelName, Sources},
 };
 
@@ -20,7 +20,6 @@ pub const REPLACED: &[Replaced] = &[
         variable: "ML_BASE_BATCH_TIMEOUT_MS",
         by: "a batch leaves the moment the device is free, nothing waits",
     },
-    Replaced { variable: "ML_BASE_MODEL_UNLOAD_TIMEOUT", by: "the one model of a replica is never unloaded" },
     Replaced {
         variable: "ML_BASE_BATCH_SIZE",
         by: "ML_BASE_MAX_BATCH_SIZE and ML_BASE_BATCH_TOKENS_MAX bound a batch",
@@ -28,11 +27,19 @@ pub const REPLACED: &[Replaced] = &[
     Replaced { variable: "TENSOR_PARALLEL", by: "a replica computes on one device" },
 ];
 
-/// Where the model comes from.
+/// Which models are served, and where they come from.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
-    /// The model asked for.
+    /// The default model.
     pub name: ModelName,
+    /// The others, none of them twice.
+    pub others: Vec<ModelName>,
+    /// When the others are loaded.
+    pub load: ModelsLoad,
+    /// Memory of all loaded models; `None` for a share of what is available at start.
+    pub memory_bytes_max: Option<u64>,
+    /// An unused model is unloaded after this; `None` for never.
+    pub unload_timeout: Option<Duration>,
     /// Where to look for it.
     pub sources: Sources,
     /// Width of the vectors `POST /embed` answers with; `None` means the full width.
@@ -58,6 +65,8 @@ pub struct Limits {
     pub queue_tokens_max: usize,
     /// Tokens of one text, at most; the model's own limit may be lower.
     pub tokens_max: usize,
+    /// No request may ask for a width that its model was not trained for.
+    pub forbid_untrained_dimensions: bool,
     /// Calls at once.
     pub calls_max: usize,
     /// Texts of one call.
@@ -99,12 +108,22 @@ impl Config {
         check_choice(&mut problems, "--device", &args.device, &["auto", "cpu"]);
         let limits = limits(&args, &mut problems);
         let name = args.model_id.parse().map_err(|error| problems.add("--model-id", error)).ok();
+        let others = other_models(&mut problems, &args.models, name.as_ref());
         let sources = args.sources.into_sources().map_err(|error| problems.add("--model-store", error)).ok();
         let config = match (listen, name, sources) {
             (Some(listen), Some(name), Some(sources)) => Some(Self {
                 listen,
                 instance_id: args.instance_id,
-                model: ModelConfig { name, sources, dimensions: args.dimensions, dtype: args.dtype },
+                model: ModelConfig {
+                    name,
+                    others,
+                    load: args.models_load,
+                    memory_bytes_max: args.models_memory_bytes_max,
+                    unload_timeout: Some(args.model_unload_timeout).filter(|timeout| !timeout.is_zero()),
+                    sources,
+                    dimensions: args.dimensions,
+                    dtype: args.dtype,
+                },
                 limits,
             }),
             _ => None,
@@ -118,12 +137,29 @@ impl Config {
             "listen": self.listen,
             "instance_id": self.instance_id,
             "model": self.model.name.to_string(),
+            "models": self.model.others.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "models_load": self.model.load,
+            "models_memory_bytes_max": self.model.memory_bytes_max,
+            "model_unload_timeout_seconds": self.model.unload_timeout.map(|timeout| timeout.as_secs_f64()),
             "model_store": self.model.sources.store,
             "dimensions": self.model.dimensions,
             "dtype": self.model.dtype,
             "limits": self.limits,
         })
     }
+}
+
+/// A list that names the default model too, or a model twice, means what it says once.
+fn other_models(problems: &mut Problems, names: &[String], default: Option<&ModelName>) -> Vec<ModelName> {
+    let mut others = Vec::new();
+    for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        match name.parse::<ModelName>() {
+            Ok(name) if Some(&name) == default || others.contains(&name) => {}
+            Ok(name) => others.push(name),
+            Err(error) => problems.add("--models", error),
+        }
+    }
+    others
 }
 
 fn check_choice(problems: &mut Problems, flag: &str, value: &str, known: &[&str]) {
@@ -143,6 +179,7 @@ fn limits(args: &ServeArgs, problems: &mut Problems) -> Limits {
         batch_texts_max: args.batch_texts_max.unwrap_or(edition.chunk_texts_max),
         queue_tokens_max: args.queue_tokens_max,
         tokens_max: edition.tokens_max,
+        forbid_untrained_dimensions: args.forbid_untrained_dimensions,
         calls_max: args.calls_max.unwrap_or(edition.requests_max),
         call_texts_max: args.call_texts_max.unwrap_or(edition.request_texts_max),
         text_bytes_max: args.text_bytes_max,
@@ -168,4 +205,40 @@ fn limits(args: &ServeArgs, problems: &mut Problems) -> Limits {
         format_args!("is {}, but one text may have {} bytes", limits.body_bytes_max, limits.text_bytes_max);
     problems.require(limits.body_bytes_max > limits.text_bytes_max, "--body-bytes-max", message);
     limits
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Cli;
+
+    fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = [&["ml-base"], arguments].concat();
+        Config::new(Cli::try_parse_from(arguments).unwrap().serve)
+    }
+
+    fn others(arguments: &[&str]) -> Vec<String> {
+        config(arguments).unwrap().model.others.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn further_models_are_listed_once_and_without_the_default_one() {
+        assert_eq!(others(&[]), [""; 0]);
+        assert_eq!(others(&["--models", "medium, small,large,,small"]), ["small", "large"]);
+        assert_eq!(others(&["--models", "sentence-transformers/all-MiniLM-L6-v2,./x"]), ["./x"]);
+    }
+
+    #[test]
+    fn unknown_further_model_is_refused_by_flag() {
+        let error = config(&["--models", "small,tiny"]).unwrap_err().to_string();
+        assert!(error.contains("--models: model \"tiny\" is not known"), "{error}");
+    }
+
+    #[test]
+    fn unload_timeout_of_0_means_never() {
+        let timeout = |seconds| config(&["--model-unload-timeout", seconds]).unwrap().model.unload_timeout;
+        assert_eq!((timeout("0"), timeout("2.5")), (None, Some(Duration::from_millis(2500))));
+    }
 }

@@ -1,6 +1,6 @@
 //! The gRPC door: `sutra.inference.v1.Inference`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use protocol::{
     error::{ApiError, ErrorCode},
@@ -16,45 +16,46 @@ use tonic::{Request, Response, Status};
 use crate::{
     item::{Embedded, Input, Item, ItemFailure},
     pipeline::Answer,
-    serving::{Serving, Slot, count},
+    serving::{Described, Serving, count},
 };
 
-/// The service; answers once a model is in its slot.
+/// The service; answers once the default model is loaded.
 #[derive(Debug, Clone)]
 pub struct Grpc {
-    slot: Slot,
+    serving: Serving,
 }
 
 impl Grpc {
-    /// A door to the model in `slot`.
-    pub fn new(slot: Slot) -> Self {
-        Self { slot }
+    /// A door to the models of `serving`.
+    pub fn new(serving: Serving) -> Self {
+        Self { serving }
     }
 }
 
 #[tonic::async_trait]
 impl Inference for Grpc {
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
-        let serving = self.slot.serving()?;
+        let replica = self.serving.replica()?;
         let deadline = request.extensions().get::<Deadline>().copied();
         let EmbedRequest { model, expected_identity, items } = request.into_inner();
-        serving.check_model(&model)?;
-        check_identity(&serving, &expected_identity)?;
+        let model = replica.find(&model)?;
+        check_identity(&model.described, &expected_identity)?;
         let deadline =
-            deadline.map_or_else(|| Instant::now() + serving.limits.request_timeout, |deadline| deadline.0);
-        check_count(items.len(), serving.limits.call_texts_max)?;
+            deadline.map_or_else(|| Instant::now() + replica.limits.request_timeout, |deadline| deadline.0);
+        check_count(items.len(), replica.limits.call_texts_max)?;
         let items = items.into_iter().map(|item| read_item(item, deadline)).collect::<Result<_, _>>()?;
-        let answer = serving.pipeline.embed(items).await?;
-        Ok(Response::new(write_answer(&serving, answer)))
+        let lease = model.lease(deadline).await?;
+        let answer = lease.pipeline().embed(items).await?;
+        Ok(Response::new(write_answer(&model.described, answer)))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        let serving = self.slot.serving()?;
-        let load = serving.pipeline.queue().load();
+        let replica = self.serving.replica()?;
+        let load = replica.load();
         Ok(Response::new(InfoResponse {
-            models: vec![serving.model_info()],
-            limits: Some(serving.limits_message()),
-            instance_id: serving.instance_id.clone(),
+            models: replica.models().iter().map(|model| model.message()).collect(),
+            limits: Some(replica.limits_message()),
+            instance_id: replica.instance_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: "cpu".to_owned(),
             load: Some(Load { queued_items: count(load.texts), queued_tokens: count(load.tokens) }),
@@ -62,9 +63,9 @@ impl Inference for Grpc {
     }
 }
 
-fn check_identity(serving: &Arc<Serving>, expected: &str) -> Result<(), ApiError> {
-    let served = serving.identity();
-    if expected.is_empty() || expected == served {
+fn check_identity(model: &Described, expected: &str) -> Result<(), ApiError> {
+    let served = &model.identity;
+    if expected.is_empty() || expected == served.as_str() {
         return Ok(());
     }
     let message = format!("`expected_identity` is {expected}, this replica serves {served}");
@@ -103,21 +104,21 @@ fn read_item(item: EmbedItem, call_deadline: Instant) -> Result<Item, ApiError> 
     Ok(Item { input, truncation, deadline })
 }
 
-fn write_answer(serving: &Serving, answer: Answer) -> EmbedResponse {
+fn write_answer(model: &Described, answer: Answer) -> EmbedResponse {
     let times = StageTimes {
         tokenization_us: microseconds(answer.tokenization_time),
         queue_us: microseconds(answer.queue_time()),
         inference_us: microseconds(answer.inference_time()),
     };
-    let mut vectors = Vec::with_capacity(answer.items.len() * serving.width() * size_of::<f32>());
+    let mut vectors = Vec::with_capacity(answer.items.len() * model.width() * size_of::<f32>());
     let results = answer.items.into_iter().map(|item| write_item(item, &mut vectors)).collect();
     EmbedResponse {
-        width: count(serving.width()),
+        width: count(model.width()),
         element_type: ElementType::Float32.into(),
         vectors: vectors.into(),
         results,
-        identity: serving.identity().to_owned(),
-        precision_class: serving.precision.into(),
+        identity: model.identity.clone(),
+        precision_class: model.precision.into(),
         times: Some(times),
     }
 }

@@ -1,6 +1,6 @@
 //! The HTTP door: `POST /embed` in both shapes, `GET /info`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Json, Router,
@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use protocol::{
-    embed_json::{self, EmbedCall, Shape, TextLimits, TextsAnswer},
+    embed_json::{self, EmbedCall, Shape, TextLimits, TextsAnswer, UntrainedDimensions},
     error::{ApiError, ErrorCode},
 };
 use service::{
@@ -20,12 +20,12 @@ use service::{
     refusal::{self, Speaks},
 };
 use tokio::time::Instant;
-use vector::{Finish, Normalization};
+use vector::{Finish, Normalization, Widths};
 
 use crate::{
     item::{Input, Item},
     pipeline::Answer,
-    serving::{Serving, Slot},
+    serving::{Described, Replica, Served, Serving},
 };
 
 /// Answers with more texts than this are written by a thread that may take its time.
@@ -33,18 +33,18 @@ const TEXTS_WRITTEN_INLINE_MAX: usize = 32;
 
 #[derive(Debug, Clone)]
 struct Door {
-    slot: Slot,
+    serving: Serving,
     bodies: BodyLimits,
 }
 
 /// The routes that do work.
-pub fn work(slot: Slot, bodies: BodyLimits) -> Router {
-    Router::new().route("/embed", post(embed)).with_state(Door { slot, bodies })
+pub fn work(serving: Serving, bodies: BodyLimits) -> Router {
+    Router::new().route("/embed", post(embed)).with_state(Door { serving, bodies })
 }
 
 /// `GET /info`, which works while the model still loads.
-pub fn info(slot: Slot) -> Router {
-    Router::new().route("/info", get(answer_info)).with_state(slot)
+pub fn info(serving: Serving) -> Router {
+    Router::new().route("/info", get(answer_info)).with_state(serving)
 }
 
 async fn embed(State(door): State<Door>, request: Request<Body>) -> Response<Body> {
@@ -56,20 +56,23 @@ async fn embed(State(door): State<Door>, request: Request<Body>) -> Response<Bod
 
 async fn answer_embed(door: &Door, request: Request<Body>) -> Result<Response<Body>, ApiError> {
     let start = Instant::now();
-    let serving = door.slot.serving()?;
+    let replica = door.serving.replica()?;
     let deadline = request.extensions().get::<Deadline>().copied();
-    let deadline = deadline.map_or_else(|| start + serving.limits.request_timeout, |deadline| deadline.0);
+    let deadline = deadline.map_or_else(|| start + replica.limits.request_timeout, |deadline| deadline.0);
     let body = door.bodies.read_json(request).await?;
-    let call = embed_json::parse(body.as_ref(), &text_limits(&serving))?;
+    let call = embed_json::parse(body.as_ref(), &text_limits(replica))?;
     drop(body);
-    serving.check_model(call.model.as_deref().unwrap_or_default())?;
-    let finish = finish(&serving, &call)?;
-    let prompt = serving.prompt(call.prompt_name.as_deref())?;
+    let model = replica.find(call.model.as_deref().unwrap_or_default())?.clone();
+    let finish = finish(&model.described, &call)?;
+    let prompt = model.described.files.prompts.find(call.prompt_name.as_deref())?.to_owned();
     let (shape, count) = (call.shape, call.texts.len());
-    let answer = serving.pipeline.embed(items(call, &prompt, deadline)).await?;
+    let lease = model.lease(deadline).await?;
+    let answer = lease.pipeline().embed(items(call, &prompt, deadline)).await?;
+    drop(lease);
     let times = StageTimes::of(&answer);
     let rows = rows(answer, shape, &finish)?;
-    let write = move || write_body(&serving, shape, &rows, finish.dimensions(), start);
+    let edition = replica.limits.edition.name();
+    let write = move || write_body(&model, edition, shape, &rows, finish.dimensions(), start);
     let body = match count > TEXTS_WRITTEN_INLINE_MAX {
         true => tokio::task::spawn_blocking(write).await.map_err(|error| internal(&error))?,
         false => write(),
@@ -79,18 +82,23 @@ async fn answer_embed(door: &Door, request: Request<Body>) -> Result<Response<Bo
     Ok(response)
 }
 
-fn text_limits(serving: &Serving) -> TextLimits {
+fn text_limits(replica: &Replica) -> TextLimits {
     TextLimits {
-        texts_max: serving.limits.call_texts_max,
-        text_bytes_max: serving.limits.text_bytes_max,
-        edition: serving.limits.edition.name(),
+        texts_max: replica.limits.call_texts_max,
+        text_bytes_max: replica.limits.text_bytes_max,
+        edition: replica.limits.edition.name(),
+        untrained_dimensions: match replica.limits.forbid_untrained_dimensions {
+            true => UntrainedDimensions::Forbidden,
+            false => UntrainedDimensions::OnRequest,
+        },
     }
 }
 
-fn finish(serving: &Serving, call: &EmbedCall) -> Result<Finish, ApiError> {
+fn finish(model: &Described, call: &EmbedCall) -> Result<Finish, ApiError> {
     let normalization = if call.normalize { Normalization::Unit } else { Normalization::Raw };
-    serving
-        .finish(call.dimensions, normalization)
+    let widths = if call.allow_untrained_dimensions { Widths::Any } else { Widths::Trained };
+    model
+        .finish(call.dimensions, widths, normalization)
         .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))
 }
 
@@ -113,7 +121,8 @@ fn rows(answer: Answer, shape: Shape, finish: &Finish) -> Result<Vec<Vec<f32>>, 
 }
 
 fn write_body(
-    serving: &Arc<Serving>,
+    model: &Served,
+    edition: &str,
     shape: Shape,
     rows: &[Vec<f32>],
     dimension: usize,
@@ -124,10 +133,10 @@ fn write_body(
         Shape::Texts => serde_json::to_vec(&TextsAnswer {
             embeddings: rows,
             dimension,
-            model: serving.model_id(),
+            model: model.id(),
             processing_time_ms: start.elapsed().as_secs_f64() * 1e3,
             cached_count: 0,
-            edition: serving.limits.edition.name(),
+            edition,
             batch_size: rows.len(),
         }),
     };
@@ -169,9 +178,9 @@ impl StageTimes {
     }
 }
 
-async fn answer_info(State(slot): State<Slot>) -> Response<Body> {
-    match slot.serving() {
-        Ok(serving) => Json(serving.info_json()).into_response(),
+async fn answer_info(State(serving): State<Serving>) -> Response<Body> {
+    match serving.replica() {
+        Ok(replica) => Json(replica.info_json()).into_response(),
         Err(error) => refusal::respond(&error, Speaks::Http),
     }
 }

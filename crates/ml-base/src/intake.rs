@@ -15,38 +15,38 @@ use tokio::sync::{mpsc, oneshot};
 
 pub mod tokenizer;
 
-pub use tokenizer::{Tokenized, Tokenizer};
+pub use tokenizer::{Tokenized, Tokenizer, TokenizerLimits};
 
 use crate::item::{Input, Item, ItemFailure};
 
 /// Calls waiting to be tokenized, for each thread.
 const CALLS_WAITING_PER_THREAD: usize = 64;
 
-/// The tokenizer threads; they end when this is dropped.
+/// The tokenizer threads, shared by all models; they end when this is dropped.
 #[derive(Debug)]
 pub struct Intake {
     jobs: mpsc::Sender<Job>,
 }
 
 struct Job {
+    tokenizer: Arc<Tokenizer>,
     items: Vec<Item>,
     reply: oneshot::Sender<Vec<Result<Tokenized, ItemFailure>>>,
 }
 
 impl Intake {
-    /// Starts `threads` threads around one tokenizer.
+    /// Starts `threads` threads.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(tokenizer: Tokenizer, threads: NonZeroUsize) -> io::Result<Self> {
+    pub fn start(threads: NonZeroUsize) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(CALLS_WAITING_PER_THREAD * threads.get());
         let waiting = Arc::new(Mutex::new(waiting));
-        let tokenizer = Arc::new(tokenizer);
         for number in 0..threads.get() {
-            let (waiting, tokenizer) = (waiting.clone(), tokenizer.clone());
+            let waiting = waiting.clone();
             thread::Builder::new().name(format!("tokenizer-{number}")).spawn(move || {
                 while let Some(job) = next(&waiting) {
-                    job.run(&tokenizer)
+                    job.run()
                 }
             })?;
         }
@@ -54,10 +54,14 @@ impl Intake {
     }
 
     /// Tokenizes the items of one call, in their order. An item that is no text, or too long, fails alone.
-    pub async fn tokenize(&self, items: Vec<Item>) -> Vec<Result<Tokenized, ItemFailure>> {
+    pub async fn tokenize(
+        &self,
+        tokenizer: &Arc<Tokenizer>,
+        items: Vec<Item>,
+    ) -> Vec<Result<Tokenized, ItemFailure>> {
         let count = items.len();
         let (reply, answer) = oneshot::channel();
-        if self.jobs.send(Job { items, reply }).await.is_err() {
+        if self.jobs.send(Job { tokenizer: tokenizer.clone(), items, reply }).await.is_err() {
             return vec![Err(ItemFailure::internal("the tokenizer has stopped")); count];
         }
         answer
@@ -72,12 +76,13 @@ fn next(waiting: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
 }
 
 impl Job {
-    fn run(self, tokenizer: &Tokenizer) {
+    fn run(self) {
         if self.reply.is_closed() {
             return;
         }
         // A panic of the tokenizer library ends this call, not the thread.
-        let tokenize = || self.items.iter().map(|item| tokenize_one(tokenizer, item)).collect::<Vec<_>>();
+        let tokenize =
+            || self.items.iter().map(|item| tokenize_one(&self.tokenizer, item)).collect::<Vec<_>>();
         let results = std::panic::catch_unwind(std::panic::AssertUnwindSafe(tokenize));
         let results = results.unwrap_or_else(|_| {
             tracing::error!(texts = self.items.len(), "the tokenizer panicked");

@@ -1,10 +1,11 @@
-//! ml-base: the inference server. Text in, pooled vectors out, one model, gRPC and HTTP on one port.
+//! ml-base: the inference server. Text in, pooled vectors out, one model or several, gRPC and HTTP on one port.
 //!
 //! ```text
-//!  gRPC Embed ─┐                                                   ┌─▶ engine (all worker threads)
-//!              ├─▶ pipeline ─▶ intake ──────▶ queue ─────▶ worker ─┤
-//!  POST /embed ┘   one call    tokenize,      bounded,     one     └─▶ vectors back to each item
-//!                              truncate       by deadline  thread
+//!  gRPC Embed ─┐                                                               ┌─▶ engine (all worker threads)
+//!              ├─▶ serving ─▶ pipeline ─▶ intake ──▶ queue ─────▶ worker ──────┤
+//!  POST /embed ┘   which      one call    tokenize,  bounded,     one thread   └─▶ vectors back to each item
+//!                  model,                 truncate   by deadline  a model, one
+//!                  loaded?                                        batch at a time
 //! ```
 //!
 //! Goals: answers from the first second (`loading` with 503 until it can serve); batches are formed here, by tokens, where
@@ -22,6 +23,8 @@ pub mod http;
 
 pub mod grpc;
 
+pub mod serving;
+
 pub mod item;
 
 pub mod pipeline;
@@ -32,9 +35,9 @@ pub mod queue;
 
 pub mod worker;
 
-pub mod metrics;
+pub mod turn;
 
-pub mod serving;
+pub mod metrics;
 
 mod load;
 

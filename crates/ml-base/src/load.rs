@@ -1,120 +1,161 @@
-//! From a name to a model that answers: fetch, verify, map, warm up, on a thread of its own.
+//! From names to models that answer: fetch, verify, describe; then map and warm up the default one, and others when they
+//! are wanted.
 
 use std::{
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use anyhow::Context;
-use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
+use anyhow::{Context, bail};
+use engine::{Compute, Engine, EngineConfig, LoadError, Plan, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
-use tokio::{sync::oneshot, time::Instant};
-use vector::Normalization;
+use tokio::sync::{mpsc, oneshot};
+use vector::{Normalization, Widths};
 
 use crate::{
-    args::Dtype,
-    config::{Config, Limits},
-    intake::{Intake, Tokenizer},
+    args::{Dtype, ModelsLoad},
+    config::{Config, Limits, ModelConfig},
+    intake::{Intake, Tokenizer, TokenizerLimits},
     metrics::Metrics,
     model::{self, LogProgress, ModelFiles},
     pipeline::Pipeline,
-    queue::Queue,
-    serving::{Serving, Slot},
+    queue::{Queue, QueueLimits},
+    serving::{
+        Described, Keeper, Loaded, Loader, MemoryLoad, Replica, Served, Serving, Terms, available_bytes,
+    },
+    turn::Turns,
     worker::{Device, DeviceError, MakeDevice, Worker},
 };
 
-/// What a loaded model is connected to.
+/// What loaded models are connected to.
 pub(crate) struct Stands {
-    /// Where the model goes once it answers.
-    pub(crate) slot: Slot,
-    /// Where its work comes from.
-    pub(crate) queue: Arc<Queue>,
+    /// Where the models go once the default one answers.
+    pub(crate) serving: Serving,
     /// Ready once it answers.
     pub(crate) lifecycle: Lifecycle,
-    /// Where its batches are counted.
+    /// Where their batches are counted.
     pub(crate) metrics: Metrics,
 }
 
-/// Loads the model on a thread of its own, which then waits for the worker. The receiver hears only of failures: that the
-/// model cannot be served or, by the sender being dropped, that the worker has ended.
-pub(crate) fn start(config: Config, stands: Stands) -> std::io::Result<oneshot::Receiver<anyhow::Error>> {
-    let (failed, failure) = oneshot::channel();
-    thread::Builder::new().name("loader".to_owned()).spawn(move || match load(config, &stands) {
-        Ok(worker) => {
-            if worker.join().is_err() {
-                tracing::error!("the worker thread panicked outside of a batch");
+/// Brings all models up and keeps them. Ends only with the failure that makes the replica unusable.
+pub(crate) async fn keep(config: Config, stands: Stands) -> anyhow::Error {
+    match bring_up(config, &stands).await {
+        Ok((keeper, mut lost)) => {
+            stands.lifecycle.set(State::Ready);
+            tokio::select! {
+                () = keeper.run() => anyhow::anyhow!("the models are not kept any more"),
+                _ = lost.recv() => anyhow::anyhow!("a worker thread panicked outside of a batch"),
             }
         }
-        Err(error) => {
-            if failed.send(error).is_err() {
-                tracing::debug!("the model could not be loaded, and nobody waits for it");
-            }
+        Err(error) => error,
+    }
+}
+
+async fn bring_up(config: Config, stands: &Stands) -> anyhow::Result<(Keeper, mpsc::Receiver<()>)> {
+    let Config { model, limits, instance_id, .. } = config;
+    let described = described(model.clone(), limits.clone()).await?;
+    let (wanted, told) = mpsc::channel(described.len());
+    let serve = |(index, described): (usize, Described)| {
+        let metrics = stands.metrics.of_model(&described.files.id);
+        let queue = Arc::new(Queue::new(queue_limits(&limits)));
+        Arc::new(Served::new(described, queue, metrics, index, wanted.clone()))
+    };
+    let models: Vec<_> = described.into_iter().enumerate().map(serve).collect();
+    let (lost_by, lost) = mpsc::channel(1);
+    let loader = EngineLoader {
+        intake: Arc::new(Intake::start(limits.tokenizer_threads).context("start the tokenizer threads")?),
+        turns: Arc::default(),
+        lifecycle: stands.lifecycle.clone(),
+        limits: limits.clone(),
+        lost: lost_by,
+    };
+    let mut keeper = Keeper::new(models.clone(), Arc::new(loader), terms(&model), told);
+    keeper.check_room()?;
+    let at_start = match model.load {
+        ModelsLoad::FirstUse => 1,
+        ModelsLoad::Start => models.len(),
+    };
+    for (index, model) in models.iter().enumerate().take(at_start) {
+        keeper.load(index).await.with_context(|| format!("model {}", model.id()))?;
+    }
+    stands.serving.fill(Replica::new(models, limits, instance_id));
+    Ok((keeper, lost))
+}
+
+fn queue_limits(limits: &Limits) -> QueueLimits {
+    QueueLimits {
+        tokens_max: limits.queue_tokens_max,
+        batch_tokens_max: limits.batch_tokens_max,
+        batch_texts_max: limits.batch_texts_max,
+    }
+}
+
+fn terms(model: &ModelConfig) -> Terms {
+    // A quarter is left to the system, its page cache and our own queues.
+    let share = || available_bytes().map_or(u64::MAX, |available| available / 4 * 3);
+    Terms {
+        memory_bytes_max: model.memory_bytes_max.unwrap_or_else(share),
+        unload_timeout: model.unload_timeout,
+    }
+}
+
+/// Finds, verifies and describes all models, on a thread of its own: it may wait for the network for minutes, and a stop
+/// shall not wait for that.
+async fn described(model: ModelConfig, limits: Limits) -> anyhow::Result<Vec<Described>> {
+    let (tell, told) = oneshot::channel();
+    thread::Builder::new().name("finder".to_owned()).spawn(move || {
+        if tell.send(describe_all(&model, &limits)).is_err() {
+            tracing::debug!("the models were found, and nobody waits for them");
         }
     })?;
-    Ok(failure)
+    told.await.context("the search for the models panicked")?
 }
 
-fn load(config: Config, stands: &Stands) -> anyhow::Result<JoinHandle<()>> {
-    let start = Instant::now();
-    let Config { model, limits, instance_id, .. } = config;
-    let files = model::resolve(&model.name, &model.sources, &LogProgress)?;
-    let make = make_device(&files, &limits, model.dtype);
-    let engine = load_engine(&files, &limits, model.dtype)?;
-    let (width, computes_with) = (engine.width(), engine.computes_with());
-    let tokens_max = tokens_max(&files, &limits);
-    let tokenizer =
-        Tokenizer::load(&files.directory, tokens_max, limits.text_bytes_max, engine.vocabulary())?;
-    warm_up(&engine)?;
-    let intake = Intake::start(tokenizer, limits.tokenizer_threads).context("start the tokenizer threads")?;
-    let serving = Serving {
+fn describe_all(model: &ModelConfig, limits: &Limits) -> anyhow::Result<Vec<Described>> {
+    let mut all: Vec<Described> = Vec::with_capacity(1 + model.others.len());
+    for name in std::iter::once(&model.name).chain(&model.others) {
+        let files = model::resolve(name, &model.sources, &LogProgress)?;
+        if all.iter().any(|known| known.files.id == files.id) {
+            bail!("--models: {name} is the model {}, which is named already", files.id);
+        }
+        let described = describe(files, model, limits).with_context(|| format!("model {name}"))?;
+        all.push(described);
+    }
+    Ok(all)
+}
+
+fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::Result<Described> {
+    let Plan { compute, width, tokens_max } = plan(&files, model.dtype)?;
+    if width != files.width as usize {
+        bail!("config.json gives vectors of {width} numbers, its hidden_size is {}", files.width);
+    }
+    let tokens_max = tokens_max.min(files.tokens_max).min(limits.tokens_max);
+    let load = MemoryLoad { compute, threads: limits.worker_threads, tokens_max };
+    let described = Described {
         identity: files.identity.to_string(),
-        width,
         tokens_max,
         dimensions: model.dimensions,
-        precision: precision(engine.compute()),
-        pipeline: Pipeline::new(intake, stands.queue.clone()),
+        precision: precision(compute),
+        compute,
+        need_bytes: load.need_bytes(&files),
         files,
-        limits,
-        instance_id,
     };
-    serving.finish(None, Normalization::Unit).context("--dimensions")?;
-    let (id, identity) = (serving.model_id().to_owned(), serving.identity().to_owned());
-    let worker = Worker {
-        queue: stands.queue.clone(),
-        lifecycle: stands.lifecycle.clone(),
-        metrics: stands.metrics.clone(),
-        make,
-    };
-    let worker = worker.start(Box::new(engine)).context("start the worker thread")?;
-    stands.slot.fill(serving);
-    tracing::info!(model = id, identity, width, tokens_max, computes_with, elapsed = ?start.elapsed(), "model loaded");
-    stands.lifecycle.set(State::Ready);
-    Ok(worker)
+    described.finish(None, Widths::Trained, Normalization::Unit).context("--dimensions")?;
+    let Described { files, identity, .. } = &described;
+    tracing::info!(model = files.id, identity, width = files.width, tokens_max, "model found");
+    Ok(described)
 }
 
-/// The lower of the model's limit and the edition's.
-fn tokens_max(files: &ModelFiles, limits: &Limits) -> usize {
-    files.tokens_max.min(limits.tokens_max)
-}
-
-fn make_device(files: &ModelFiles, limits: &Limits, dtype: Dtype) -> MakeDevice {
-    let (files, limits) = (files.clone(), limits.clone());
-    Box::new(move || {
-        let engine = load_engine(&files, &limits, dtype).map_err(DeviceError::from)?;
-        Ok(Box::new(engine) as Box<dyn Device>)
-    })
-}
-
-fn load_engine(files: &ModelFiles, limits: &Limits, dtype: Dtype) -> Result<Engine, LoadError> {
+/// What the model will be once its weights are read.
+fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
+    let plan = |compute| Engine::plan(&files.directory, compute);
     match dtype {
-        Dtype::Float32 => load_engine_with(files, limits, Compute::Float32),
-        Dtype::Bfloat16 => load_engine_with(files, limits, Compute::Bfloat16),
-        Dtype::Auto => match load_engine_with(files, limits, Compute::Bfloat16) {
-            Err(LoadError::Tier(_) | LoadError::HeadWidth { .. }) => {
-                load_engine_with(files, limits, Compute::Float32)
-            }
-            loaded => loaded,
+        Dtype::Float32 => plan(Compute::Float32),
+        Dtype::Bfloat16 => plan(Compute::Bfloat16),
+        Dtype::Auto => match plan(Compute::Bfloat16) {
+            Err(LoadError::Tier(_)) => plan(Compute::Float32),
+            planned => planned,
         },
     }
 }
@@ -126,19 +167,71 @@ fn precision(compute: Compute) -> PrecisionClass {
     }
 }
 
-fn load_engine_with(files: &ModelFiles, limits: &Limits, compute: Compute) -> Result<Engine, LoadError> {
-    let config = EngineConfig {
-        pooling: files.pooling,
-        tokens_max: tokens_max(files, limits),
-        compute,
-        threads: limits.worker_threads,
-    };
-    Engine::load(&files.directory, &config)
+/// Loads models onto engines of this process.
+struct EngineLoader {
+    intake: Arc<Intake>,
+    turns: Arc<Turns>,
+    lifecycle: Lifecycle,
+    limits: Limits,
+    /// Told when a worker thread ends that was not to end.
+    lost: mpsc::Sender<()>,
+}
+
+impl Loader for EngineLoader {
+    fn load(&self, model: &Served) -> anyhow::Result<Loaded> {
+        let Described { files, tokens_max, .. } = &model.described;
+        let config = self.engine_config(&model.described);
+        let engine = Engine::load(&files.directory, &config)?;
+        let limits = TokenizerLimits {
+            tokens_max: *tokens_max,
+            text_bytes_max: self.limits.text_bytes_max,
+            vocabulary: engine.vocabulary(),
+        };
+        let tokenizer = Tokenizer::load(&files.directory, files.case, limits)?;
+        warm_up(&engine, &self.turns)?;
+        tracing::info!(model = model.id(), computes_with = engine.computes_with(), "weights mapped");
+        let pipeline = Pipeline::new(self.intake.clone(), tokenizer, model.queue().clone());
+        Ok(Loaded { pipeline, worker: self.start_worker(model, config, engine)? })
+    }
+}
+
+impl EngineLoader {
+    fn engine_config(&self, described: &Described) -> EngineConfig {
+        EngineConfig {
+            pooling: described.files.pooling,
+            tokens_max: described.tokens_max,
+            compute: described.compute,
+            threads: self.limits.worker_threads,
+        }
+    }
+
+    fn start_worker(
+        &self,
+        model: &Served,
+        config: EngineConfig,
+        engine: Engine,
+    ) -> anyhow::Result<JoinHandle<()>> {
+        let directory = model.described.files.directory.clone();
+        let make: MakeDevice = Box::new(move || {
+            let engine = Engine::load(&directory, &config).map_err(DeviceError::from)?;
+            Ok(Box::new(engine) as Box<dyn Device>)
+        });
+        let worker = Worker {
+            queue: model.queue().clone(),
+            lifecycle: if model.is_default() { self.lifecycle.clone() } else { Lifecycle::default() },
+            metrics: model.metrics().clone(),
+            turns: self.turns.clone(),
+            make,
+            lost: self.lost.clone(),
+        };
+        worker.start(Box::new(engine)).context("start the worker thread")
+    }
 }
 
 /// One forward pass on every thread: touches each page of the weights, so that the first caller does not pay for it.
-fn warm_up(engine: &Engine) -> anyhow::Result<()> {
+fn warm_up(engine: &Engine, turns: &Turns) -> anyhow::Result<()> {
     let text = TokenIds::new(vec![0; 8])?;
+    let _turn = turns.take();
     engine.embed(&RaggedBatch::new([&text; 16])?).context("the first forward pass")?;
     Ok(())
 }

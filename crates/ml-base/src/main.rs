@@ -5,9 +5,9 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use ml_base::{
     Config,
-    args::{Cli, Command, FetchArgs, ServeArgs},
+    args::{Cli, Command, FetchArgs, ModelsArgs, ServeArgs},
     config::REPLACED,
-    model::{self, TerminalProgress},
+    model::{self, Catalog, Listing, TerminalProgress},
     run,
 };
 use service::{
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     telemetry::init(cli.serve.log_format);
     let result = match cli.command {
         Some(Command::Fetch(args)) => fetch(args),
+        Some(Command::Models(args)) => models(args),
         None => serve(cli.serve),
     };
     result.unwrap_or_else(|error| {
@@ -36,6 +37,16 @@ fn fetch(args: FetchArgs) -> anyhow::Result<ExitCode> {
     let sources = args.sources.into_sources()?;
     let files = model::resolve(&args.model_id.parse()?, &sources, &TerminalProgress::new())?;
     writeln!(std::io::stdout(), "{}", files.directory.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn models(args: ModelsArgs) -> anyhow::Result<ExitCode> {
+    let (catalog, sources) = (Catalog::built_in(), args.sources.into_sources()?);
+    let listing = Listing::new(&catalog, &sources.store);
+    match args.json {
+        true => writeln!(std::io::stdout(), "{:#}", serde_json::to_value(&listing)?)?,
+        false => writeln!(std::io::stdout(), "{listing}")?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,6 +16,7 @@
 
 // what is asked for, and where it may come from
 mod catalog;
+mod listing;
 mod name;
 mod sources;
 
@@ -44,7 +45,6 @@ mod settings;
 // what the caller gets
 mod error;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use address::{BadAddress, Endpoint};
@@ -52,13 +52,26 @@ pub use catalog::{Catalog, CatalogEntry, FilePin, PackagePin};
 pub use digest::{NotASum, Sha256};
 pub use error::{FailedSource, FileFault, ModelError, SourceFault, UnsupportedArchitecture};
 pub use identity::Identity;
+pub use listing::Listing;
 pub use name::ModelName;
 pub use progress::{LogProgress, Progress, TerminalProgress};
 pub use sources::{OptionalEndpoint, SourceArgs, Sources};
+pub use verify::Values;
 
+use catalog::unpinned;
 use engine::Pooling;
+use protocol::prompts::Prompts;
 use settings::{Known, Settings};
 use sums::Sums;
+
+/// The case that texts are brought to before they are tokenized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// As they come; a tokenizer that wants lower case does that itself.
+    AsGiven,
+    /// Lower case, prompt included: `do_lower_case` of sentence_bert_config.json.
+    Lower,
+}
 
 /// A model that is ready to be mapped: its files were verified by this process.
 #[derive(Clone, Debug)]
@@ -69,8 +82,12 @@ pub struct ModelFiles {
     pub id: String,
     /// Short name, where the catalog has the model.
     pub alias: Option<String>,
+    /// Numbers in a full vector.
+    pub width: u32,
     /// How token vectors become one.
     pub pooling: Pooling,
+    /// The case of what is tokenized.
+    pub case: Case,
     /// Tokens of the longest text, special tokens included.
     pub tokens_max: usize,
     /// Widths that the vector may be cut to, the full width first.
@@ -78,9 +95,13 @@ pub struct ModelFiles {
     /// Whether a layer norm belongs before the cut.
     pub layer_norm_before_cut: bool,
     /// Named prefixes that the model was trained with.
-    pub prompts: BTreeMap<String, String>,
+    pub prompts: Prompts,
     /// All that defines the vector space.
     pub identity: Identity,
+    /// How many numbers its weights hold.
+    pub values: Values,
+    /// Size of `tokenizer.json`.
+    pub tokenizer_bytes: u64,
 }
 
 impl ModelFiles {
@@ -96,14 +117,23 @@ impl ModelFiles {
             directory: directory.to_owned(),
             id: id.to_owned(),
             alias: known.entry().map(|entry| entry.alias.clone()),
+            width: settings.width,
             pooling: settings.pooling,
+            case: settings.case,
             tokens_max: settings.tokens_max,
             trained_dimensions: settings.trained_dimensions,
             layer_norm_before_cut: settings.layer_norm_before_cut,
             prompts: settings.prompts,
-            identity: Identity::new(weights, tokenizer, config, settings.pooling),
+            identity: Identity::new(weights, tokenizer, config, settings.pooling, settings.case),
+            values: Values::count(&directory.join(files::WEIGHTS))?,
+            tokenizer_bytes: tokenizer_bytes(directory)?,
         })
     }
+}
+
+fn tokenizer_bytes(directory: &Path) -> Result<u64, FileFault> {
+    let metadata = directory.join(files::TOKENIZER).metadata();
+    Ok(metadata.map_err(|error| FileFault::read(files::TOKENIZER, error))?.len())
 }
 
 /// A model to be found in one of the sources.
@@ -174,9 +204,4 @@ fn local(directory: &Path) -> Result<ModelFiles, ModelError> {
             }
         }
     })
-}
-
-/// The files of a model that the catalog does not have.
-fn unpinned() -> Vec<FilePin> {
-    files::ALL.map(|name| FilePin { name: name.to_owned(), sha256: None, bytes: None }).into()
 }

@@ -8,7 +8,7 @@ use protocol::error::{ApiError, ErrorCode};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    intake::{Intake, Tokenized},
+    intake::{Intake, Tokenized, Tokenizer},
     item::{Computed, Embedded, Item, ItemFailure},
     queue::{Entry, PushError, Queue},
 };
@@ -38,22 +38,18 @@ impl Answer {
     }
 }
 
-/// Takes calls through intake, queue and device.
+/// Takes calls of one model through intake, queue and device.
 #[derive(Debug)]
 pub struct Pipeline {
-    intake: Intake,
+    intake: Arc<Intake>,
+    tokenizer: Arc<Tokenizer>,
     queue: Arc<Queue>,
 }
 
 impl Pipeline {
-    /// A pipeline over a running intake and the queue a worker takes from.
-    pub fn new(intake: Intake, queue: Arc<Queue>) -> Self {
-        Self { intake, queue }
-    }
-
-    /// The queue, for its load.
-    pub fn queue(&self) -> &Arc<Queue> {
-        &self.queue
+    /// A pipeline over a running intake, the tokenizer of one model, and the queue its worker takes from.
+    pub fn new(intake: Arc<Intake>, tokenizer: Tokenizer, queue: Arc<Queue>) -> Self {
+        Self { intake, tokenizer: Arc::new(tokenizer), queue }
     }
 
     /// Embeds the items of one call. Dropping the future takes what still waits out of the queue.
@@ -63,7 +59,7 @@ impl Pipeline {
     pub async fn embed(&self, items: Vec<Item>) -> Result<Answer, ApiError> {
         let start = Instant::now();
         let deadlines: Vec<Instant> = items.iter().map(|item| item.deadline).collect();
-        let tokenized = self.intake.tokenize(items).await;
+        let tokenized = self.intake.tokenize(&self.tokenizer, items).await;
         let now = Instant::now();
         let (entries, pending): (Vec<_>, Vec<_>) =
             tokenized.into_iter().zip(deadlines).map(|(result, deadline)| enqueue(result, deadline)).unzip();

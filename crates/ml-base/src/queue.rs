@@ -141,19 +141,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for work and takes a batch of it; `None` once the queue is closed and empty.
-    pub fn next_batch(&self) -> Option<FormedBatch> {
-        let mut waiting = self.lock();
-        loop {
-            let batch = waiting.form(&self.limits, Instant::now());
-            if !batch.entries.is_empty() {
-                return Some(batch);
-            }
-            if waiting.is_closed {
-                return None;
-            }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until something waits here; false once the queue is closed and empty.
+    pub fn wait(&self) -> bool {
+        let idle = |waiting: &mut Waiting| waiting.entries.is_empty() && !waiting.is_closed;
+        let waiting = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        !waiting.entries.is_empty()
+    }
+
+    /// Takes a batch of what waits; `None` where nobody waits for it any more.
+    pub fn take(&self) -> Option<FormedBatch> {
+        let batch = self.lock().form(&self.limits, Instant::now());
+        (!batch.entries.is_empty()).then_some(batch)
+    }
+
+    /// Takes calls again after [`close`](Self::close).
+    pub fn open(&self) {
+        self.lock().is_closed = false;
     }
 
     /// Refuses what comes from now on; what waits is still computed.

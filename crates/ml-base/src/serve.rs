@@ -1,8 +1,7 @@
-//! Puts the parts together: the port opens first, the model follows.
+//! Puts the parts together: the port opens first, the models follow.
 
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use axum::{Router, middleware};
 use prometheus_client::registry::Registry;
 use protocol::inference::inference_server::InferenceServer;
@@ -23,23 +22,21 @@ use crate::{
     config::{Config, Limits},
     grpc::Grpc,
     http, load,
-    metrics::{Metrics, QueueCollector},
-    queue::{Queue, QueueLimits},
-    serving::Slot,
+    metrics::{Metrics, ModelsCollector},
+    serving::Serving,
 };
 
-/// Serves on `listener` until `shutdown`, or until the model turns out to be unusable.
+/// Serves on `listener` until `shutdown`, or until a model turns out to be unusable.
 ///
 /// # Errors
-/// Why the model cannot be served.
+/// Why a model cannot be served.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
-    let slot = Slot::default();
+    let serving = Serving::default();
     let mut registry = Registry::with_prefix("ml_base");
     let observer = Observer::new(&mut registry);
     let metrics = Metrics::new(&mut registry);
-    let queue = Arc::new(Queue::new(queue_limits(&config.limits)));
-    registry.register_collector(Box::new(QueueCollector(queue.clone())));
+    registry.register_collector(Box::new(ModelsCollector(serving.clone())));
     let probes = Probes {
         service: "ml-base",
         version: env!("CARGO_PKG_VERSION"),
@@ -47,39 +44,31 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         lifecycle: lifecycle.clone(),
         registry: Arc::new(registry),
     };
-    let app = router(&config.limits, &slot, probes, observer);
+    let app = router(&config.limits, &serving, probes, observer);
     tracing::info!(address = %listener.local_addr()?, instance = config.instance_id, "listening");
     let limits = config.limits.server.clone();
-    let stands = load::Stands { slot, queue: queue.clone(), lifecycle: lifecycle.clone(), metrics };
-    let failure = load::start(config, stands)?;
-    let serving = server::serve(listener, app, &limits, &lifecycle, shutdown);
+    let stands = load::Stands { serving: serving.clone(), lifecycle: lifecycle.clone(), metrics };
+    let failed = load::keep(config, stands);
+    let served = server::serve(listener, app, &limits, &lifecycle, shutdown);
     tokio::select! {
-        drained = serving => tracing::info!(?drained, "stopped"),
-        failure = failure => return Err(failure.unwrap_or_else(|_| anyhow!("the worker has ended"))),
+        drained = served => tracing::info!(?drained, "stopped"),
+        failure = failed => return Err(failure),
     }
-    queue.close();
+    serving.close();
     Ok(())
 }
 
-fn queue_limits(limits: &Limits) -> QueueLimits {
-    QueueLimits {
-        tokens_max: limits.queue_tokens_max,
-        batch_tokens_max: limits.batch_tokens_max,
-        batch_texts_max: limits.batch_texts_max,
-    }
-}
-
-fn router(limits: &Limits, slot: &Slot, probes: Probes, observer: Observer) -> Router {
+fn router(limits: &Limits, serving: &Serving, probes: Probes, observer: Observer) -> Router {
     let lifecycle = probes.lifecycle.clone();
     let admission = Admission::new(lifecycle.clone(), limits.calls_max, limits.request_timeout);
     let bodies = BodyLimits::new(limits.body_bytes_max, limits.body_budget_bytes, limits.request_timeout);
-    let inference = InferenceServer::new(Grpc::new(slot.clone()))
+    let inference = InferenceServer::new(Grpc::new(serving.clone()))
         .max_decoding_message_size(limits.body_bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let work = http::work(slot.clone(), bodies)
+    let work = http::work(serving.clone(), bodies)
         .route_service("/sutra.inference.v1.Inference/{*method}", inference)
         .route_layer(middleware::from_fn_with_state(admission, admit));
-    work.merge(http::info(slot.clone()))
+    work.merge(http::info(serving.clone()))
         .merge(probes::routes(probes))
         .merge(grpc_probes::routes(lifecycle, "sutra.inference.v1.Inference"))
         .fallback(refusal::not_found)

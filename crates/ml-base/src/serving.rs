@@ -1,90 +1,77 @@
-//! The model that is served, once it is loaded, with everything a call needs to know of it.
+//! The models of this replica: what is known of each, and whether it is loaded.
+//!
+//! ```text
+//!  gRPC, HTTP ─▶ Serving ─▶ Replica::find ─▶ Served ─▶ lease ─▶ Lease ─▶ pipeline
+//!                                              │ ▲ phase: unloaded ─▶ loading ─▶ loaded ─▶ unloaded …
+//!                                      wanted  ▼ │
+//!                                            Keeper (one task): admits memory, loads, unloads what is idle
+//! ```
+//!
+//! What a model is called, its identity, widths, limits and prompts come from its files alone, so every model is told of
+//! in `Info` and can be asked for whether it is loaded or not. The default model is loaded first and never unloaded.
+
+mod described;
+
+mod served;
+
+mod keeper;
+
+mod memory;
 
 use std::sync::{Arc, OnceLock};
 
 use protocol::{
     error::{ApiError, ErrorCode},
-    inference::{self, PrecisionClass},
+    inference,
 };
-use vector::{Finish, FinishError, Normalization};
 
-use crate::{config::Limits, model::ModelFiles, pipeline::Pipeline};
+pub(crate) use described::{Described, count};
+pub(crate) use keeper::{Keeper, Loaded, Loader, Terms};
+pub(crate) use memory::{Load as MemoryLoad, available_bytes};
+pub use served::{Lease, Served};
 
-/// The loaded model with everything a call needs.
+use crate::{config::Limits, queue::QueueLoad};
+
+/// Everything a call needs to find its model. Invariant: there is a default model.
 #[derive(Debug)]
-pub struct Serving {
-    pub(crate) files: ModelFiles,
-    pub(crate) identity: String,
-    pub(crate) width: usize,
-    pub(crate) tokens_max: usize,
-    /// Width `POST /embed` answers with; `None` means the full width.
-    pub(crate) dimensions: Option<u32>,
-    /// How its vectors are computed.
-    pub(crate) precision: PrecisionClass,
-    pub(crate) pipeline: Pipeline,
+pub struct Replica {
+    models: Vec<Arc<Served>>,
     pub(crate) limits: Limits,
     pub(crate) instance_id: String,
 }
 
-impl Serving {
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
+impl Replica {
+    /// A replica of these models, the default one first.
+    pub(crate) fn new(models: Vec<Arc<Served>>, limits: Limits, instance_id: String) -> Self {
+        assert!(!models.is_empty(), "a replica serves a model");
+        Self { models, limits, instance_id }
     }
 
-    pub(crate) fn width(&self) -> usize {
-        self.width
+    /// All models, the default one first.
+    pub fn models(&self) -> &[Arc<Served>] {
+        &self.models
     }
 
-    pub(crate) fn model_id(&self) -> &str {
-        &self.files.id
-    }
-
-    /// Accepts the id or the alias of the served model, and the empty name.
-    pub(crate) fn check_model(&self, name: &str) -> Result<(), ApiError> {
-        if name.is_empty() || name == self.files.id || Some(name) == self.files.alias.as_deref() {
-            return Ok(());
-        }
-        let message = format!("`model` is `{name}`, this replica serves `{}`", self.files.id);
-        Err(ApiError::new(ErrorCode::NotFound, message).at_field("model"))
-    }
-
-    /// The text of a prompt by its name.
-    pub(crate) fn prompt(&self, name: Option<&str>) -> Result<String, ApiError> {
-        let Some(name) = name else { return Ok(String::new()) };
-        self.files.prompts.get(name).cloned().ok_or_else(|| {
-            let known = self.files.prompts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "none".to_owned() } else { known };
-            let message = format!("`prompt_name` is `{name}`, the model has: {known}");
-            ApiError::new(ErrorCode::Invalid, message).at_field("prompt_name")
+    /// The model with this id or alias; the default one for the empty name.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] naming those that are served.
+    pub fn find(&self, name: &str) -> Result<&Arc<Served>, ApiError> {
+        let is_called = |model: &&Arc<Served>| name.is_empty() || model.is_called(name);
+        self.models.iter().find(is_called).ok_or_else(|| {
+            let served = self.models.iter().map(|model| format!("`{}`", model.id())).collect::<Vec<_>>();
+            let message = format!("`model` is `{name}`, this replica serves {}", served.join(", "));
+            ApiError::new(ErrorCode::NotFound, message).at_field("model")
         })
     }
 
-    pub(crate) fn finish(
-        &self,
-        dimensions: Option<u32>,
-        normalization: Normalization,
-    ) -> Result<Finish, FinishError> {
-        Finish::new(
-            dimensions.or(self.dimensions),
-            count(self.width),
-            &self.files.trained_dimensions,
-            self.files.layer_norm_before_cut,
-            normalization,
-        )
-    }
-
-    pub(crate) fn model_info(&self) -> inference::ModelInfo {
-        inference::ModelInfo {
-            id: self.files.id.clone(),
-            alias: self.files.alias.clone().unwrap_or_default(),
-            identity: self.identity.clone(),
-            width: count(self.width),
-            trained_dimensions: self.files.trained_dimensions.clone(),
-            tokens_max: count(self.tokens_max),
-            precision_class: self.precision.into(),
-            pooling: self.files.pooling.to_string(),
-            layer_norm_before_cut: self.files.layer_norm_before_cut,
-        }
+    /// What waits for the device now, of all models.
+    pub(crate) fn load(&self) -> QueueLoad {
+        let loads = self.models.iter().map(|model| model.queue().load());
+        loads.fold(QueueLoad::default(), |sum, load| QueueLoad {
+            texts: sum.texts + load.texts,
+            tokens: sum.tokens + load.tokens,
+        })
     }
 
     pub(crate) fn limits_message(&self) -> inference::Limits {
@@ -97,51 +84,44 @@ impl Serving {
     }
 
     pub(crate) fn info_json(&self) -> serde_json::Value {
-        let load = self.pipeline.queue().load();
+        let load = self.load();
         serde_json::json!({
             "service": "ml-base",
             "version": env!("CARGO_PKG_VERSION"),
             "instance": self.instance_id,
             "device": "cpu",
-            "model": {
-                "id": self.files.id,
-                "alias": self.files.alias,
-                "identity": self.identity,
-                "width": self.width,
-                "trained_dimensions": self.files.trained_dimensions,
-                "tokens_max": self.tokens_max,
-                "pooling": self.files.pooling.to_string(),
-                "precision": self.precision.name(),
-            },
+            "models": self.models.iter().map(|model| model.info_json()).collect::<Vec<_>>(),
             "limits": self.limits,
             "load": { "queued_texts": load.texts, "queued_tokens": load.tokens },
         })
     }
 }
 
-/// Holds the model once it is loaded.
+/// Holds the replica once its default model is loaded; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Slot(Arc<OnceLock<Arc<Serving>>>);
+pub struct Serving(Arc<OnceLock<Replica>>);
 
-impl Slot {
-    /// The loaded model.
+impl Serving {
+    /// The replica.
     ///
     /// # Errors
-    /// [`ErrorCode::Unavailable`] while it is not there.
-    pub fn serving(&self) -> Result<Arc<Serving>, ApiError> {
+    /// [`ErrorCode::Unavailable`] while its default model is not there.
+    pub fn replica(&self) -> Result<&Replica, ApiError> {
         let loading = || ApiError::new(ErrorCode::Unavailable, "this replica is loading its model");
-        self.0.get().cloned().ok_or_else(loading)
+        self.0.get().ok_or_else(loading)
     }
 
-    /// Puts the model in; a slot is filled once.
-    pub(crate) fn fill(&self, serving: Serving) {
-        if self.0.set(Arc::new(serving)).is_err() {
-            tracing::error!("a second model was loaded; the first one stays");
+    /// Puts the replica in, once.
+    pub(crate) fn fill(&self, replica: Replica) {
+        if self.0.set(replica).is_err() {
+            tracing::error!("a second replica was made; the first one stays");
         }
     }
-}
 
-/// Counts on the wire have 32 bits; no limit here comes near.
-pub(crate) fn count(value: usize) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
+    /// Takes no more calls; what waits is still computed.
+    pub(crate) fn close(&self) {
+        if let Some(replica) = self.0.get() {
+            replica.models.iter().for_each(|model| model.queue().close());
+        }
+    }
 }

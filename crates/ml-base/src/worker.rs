@@ -1,7 +1,7 @@
 //! The thread that owns the device: takes batches, computes them, answers each text.
 //!
 //! Supervised: a panic fails the batch it happened in, turns `/health` to 503, and the device is made anew. No text that
-//! waits is lost, and nobody who waits hangs.
+//! waits is lost, and nobody who waits hangs. Each loaded model has one; they take turns on the device.
 
 use std::{
     any::Any,
@@ -15,12 +15,13 @@ use std::{
 
 use engine::{Engine, RaggedBatch};
 use service::lifecycle::{Lifecycle, State};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     item::{Computed, ItemFailure},
-    metrics::Metrics,
+    metrics::ModelMetrics,
     queue::{Entry, FormedBatch, Queue},
+    turn::Turns,
 };
 use protocol::inference::ItemStatus;
 
@@ -56,9 +57,13 @@ pub struct Worker {
     /// Broken while the device is made anew.
     pub lifecycle: Lifecycle,
     /// Where batches are counted.
-    pub metrics: Metrics,
+    pub metrics: ModelMetrics,
+    /// The device is shared with the workers of other models.
+    pub turns: Arc<Turns>,
     /// Makes the device anew.
     pub make: MakeDevice,
+    /// Told when the thread ends by a panic, which takes the model with it.
+    pub lost: mpsc::Sender<()>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -73,12 +78,22 @@ impl Worker {
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(self, device: Box<dyn Device>) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new().name("worker".to_owned()).spawn(move || self.run(device))
+        thread::Builder::new().name("worker".to_owned()).spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(device))) {
+                tracing::error!(
+                    panic = panic_message(panic.as_ref()),
+                    "the worker panicked outside of a batch"
+                );
+                if self.lost.try_send(()).is_err() {
+                    tracing::debug!("another worker has said so before");
+                }
+            }
+        })
     }
 
-    fn run(self, mut device: Box<dyn Device>) {
-        while let Some(batch) = self.queue.next_batch() {
-            if let Err(panic) = self.compute(device.as_ref(), batch) {
+    fn run(&self, mut device: Box<dyn Device>) {
+        while self.queue.wait() {
+            if let Err(panic) = self.compute_next(device.as_ref()) {
                 tracing::error!(panic = panic_message(panic.as_ref()), "the device panicked; making it anew");
                 self.lifecycle.set(State::Broken);
                 match self.remake() {
@@ -88,6 +103,12 @@ impl Worker {
                 self.lifecycle.set(State::Ready);
             }
         }
+    }
+
+    /// Forms a batch once it is this model's turn, so that it holds all that has come until then.
+    fn compute_next(&self, device: &dyn Device) -> Result<(), Box<dyn Any + Send>> {
+        let _turn = self.turns.take();
+        self.queue.take().map_or(Ok(()), |batch| self.compute(device, batch))
     }
 
     /// Computes one batch and answers its texts. `Err` holds what the device panicked with; the texts are answered then too.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client ── JSON of POST /embed ─▶ embedding-single ── sutra.inference.v1 ─▶ ml-base
-//!              embed_json                                 inference
+//!              embed_json, prompts                        inference
 //!            whoever keeps vectors ── sutra.cache.v1 ─▶ cache-shard
 //!                                       cache
 //!                        every error, on every hop: error::ErrorCode
@@ -15,6 +15,7 @@
 
 pub mod embed_json;
 pub mod error;
+pub mod prompts;
 
 /// Messages and services of `proto/sutra/inference/v1`.
 #[expect(missing_docs, clippy::too_many_lines, reason = "generated; the documentation is in the .proto")]

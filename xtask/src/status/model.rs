@@ -22,6 +22,8 @@ pub(super) struct ServedModel {
     pub(super) precision: Option<String>,
     /// Where it is computed; none at the proxy, which computes nothing.
     pub(super) device: Option<String>,
+    /// Whether it is in memory; none at the proxy.
+    pub(super) is_loaded: Option<bool>,
 }
 
 /// The models that `service` names in its answer of `/info`.
@@ -35,10 +37,12 @@ pub(super) fn models(service: &str, info: &Value) -> Vec<ServedModel> {
         width: model["width"].as_u64(),
         precision: text(&model["precision"]),
         device: device.clone(),
+        is_loaded: model["is_loaded"].as_bool(),
     };
     match Kind::of(service) {
-        Kind::MlBase => info.get("model").map(model).into_iter().collect(),
-        Kind::EmbeddingSingle => info["models"].as_array().into_iter().flatten().map(model).collect(),
+        Kind::MlBase | Kind::EmbeddingSingle => {
+            info["models"].as_array().into_iter().flatten().map(model).collect()
+        }
         Kind::CacheShard | Kind::Balancer | Kind::Other => Vec::new(),
     }
 }
@@ -54,10 +58,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replica_names_one_model_and_its_device() {
-        let info = json!({"device": "cpu", "model": {"id": "org/m", "alias": "medium", "identity": "ab12", "width": 384, "precision": "float32"}});
+    fn replica_names_all_its_models_their_device_and_which_are_loaded() {
+        let model = json!({"id": "org/m", "alias": "medium", "identity": "ab12", "width": 384, "precision": "float32", "is_loaded": true});
+        let info = json!({"device": "cpu", "models": [model, {"id": "org/n", "is_loaded": false}]});
         let found = models("ml-base-2", &info);
-        assert_eq!(found.len(), 1);
+        assert_eq!(found.iter().map(|model| model.is_loaded).collect::<Vec<_>>(), [Some(true), Some(false)]);
         assert_eq!((found[0].service.as_str(), found[0].id.as_deref()), ("ml-base-2", Some("org/m")));
         assert_eq!((found[0].width, found[0].device.as_deref()), (Some(384), Some("cpu")));
     }

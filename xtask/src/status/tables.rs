@@ -117,7 +117,8 @@ fn slot(slot: &Slot) -> Vec<String> {
     ]
 }
 
-const MODEL_HEAD: [&str; 7] = ["MODEL", "ALIAS", "IDENTITY", "WIDTH", "PRECISION", "DEVICE", "SERVED BY"];
+const MODEL_HEAD: [&str; 8] =
+    ["MODEL", "ALIAS", "IDENTITY", "WIDTH", "PRECISION", "DEVICE", "LOADED", "SERVED BY"];
 
 fn model(model: &ServedModel) -> Vec<String> {
     let text = |text: &Option<String>| or_dash(text.clone(), |text| text);
@@ -129,6 +130,7 @@ fn model(model: &ServedModel) -> Vec<String> {
         number(model.width),
         text(&model.precision),
         text(&model.device),
+        or_dash(model.is_loaded, |is_loaded| if is_loaded { "yes" } else { "no" }.to_owned()),
         model.service.clone(),
     ]
 }
@@ -259,6 +261,7 @@ mod tests {
             width: Some(384),
             precision: Some("float32".to_owned()),
             device: Some("cpu".to_owned()),
+            is_loaded: Some(true),
         };
         let cache = Caches {
             l1: json!({"size": 10, "hits": 3, "misses": 1}),
@@ -307,7 +310,7 @@ mod tests {
         assert_eq!(cells(&text, "ml-base-1"), service);
         let slot = ["ml_base/ml1", "UP", "-", "4", "-", "-", "80", "-", "-", "-", "-", "-", "12 ms"];
         assert_eq!(cells(&text, "ml_base/ml1"), slot);
-        let model = ["org/model", "-", "0123456789ab", "384", "float32", "cpu", "ml-base-1"];
+        let model = ["org/model", "-", "0123456789ab", "384", "float32", "cpu", "yes", "ml-base-1"];
         assert_eq!(cells(&text, "org/model"), model);
         assert_eq!(cells(&text, "L1 "), ["L1", "10", "-", "3", "1", "75.0 %"]);
         assert_eq!(cells(&text, "L2 "), ["L2", "-", "-", "0", "0", "-", "sutra-storage, off"]);

@@ -142,6 +142,14 @@ impl Plan {
         named.chain(self.balancer_program().map(|_| stats())).collect()
     }
 
+    /// What the caller names in `ML_BASE_MODELS`. Directories are absolute: services do not run where the caller is.
+    pub(super) fn further_models(&self) -> Vec<String> {
+        let names = self.host.variable("ML_BASE_MODELS").map(|names| names.to_string_lossy().into_owned());
+        let names = names.unwrap_or_default();
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(model::absolute_directory).collect()
+    }
+
     /// How others talk to HAProxy, where it runs.
     pub(super) fn balancer(&self, admin_socket: &Path) -> Option<Balancer> {
         self.balancer_program()

@@ -96,5 +96,5 @@ async fn vectors_of_a_replaced_model_never_meet_those_of_its_successor() {
 }
 
 async fn door_identity(ml_base: Door) -> String {
-    ml_base.get("/info").await.json()["model"]["identity"].as_str().unwrap().to_owned()
+    ml_base.get("/info").await.json()["models"][0]["identity"].as_str().unwrap().to_owned()
 }

@@ -12,6 +12,8 @@ mod shared;
 
 mod precision;
 
+mod several;
+
 mod unusual;
 
 mod bad_input;

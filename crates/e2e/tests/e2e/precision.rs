@@ -30,7 +30,7 @@ async fn what_a_machine_computes_by_itself_is_told_and_bit_equal_from_every_leve
     let texts = texts();
     let computed = grid.embed(&texts).await;
     let info = grid.ml_base().get("/info").await.json();
-    assert_eq!(info["model"]["precision"], computed.header("x-precision"));
+    assert_eq!(info["models"][0]["precision"], computed.header("x-precision"));
     for (row, golden) in computed.rows().iter().zip(goldens()) {
         let cosine = cosine(row, &golden.vector);
         assert!(cosine >= COSINE_MIN, "{:?} has cosine {cosine}", golden.text);

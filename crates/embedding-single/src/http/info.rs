@@ -1,6 +1,6 @@
 //! `GET /info`: what is served here and what a request may hold.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -35,6 +35,8 @@ struct ModelInfo<'a> {
     tokens_max: u32,
     precision: &'a str,
     pooling: &'a str,
+    prompts: &'a BTreeMap<String, String>,
+    default_prompt_name: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -89,5 +91,7 @@ fn model_info(model: &Model) -> ModelInfo<'_> {
         tokens_max: model.tokens_max,
         precision: model.precision.name(),
         pooling: &model.pooling,
+        prompts: model.prompts.by_name(),
+        default_prompt_name: model.prompts.default_name(),
     }
 }

@@ -47,7 +47,7 @@ impl Waiting {
     /// # Errors
     /// Gives them back where they do not fit.
     pub(crate) fn push(&mut self, misses: Vec<Miss>) -> Result<(), Vec<Miss>> {
-        let bytes: usize = misses.iter().map(|miss| miss.text.len()).sum();
+        let bytes: usize = misses.iter().map(|miss| miss.bytes()).sum();
         if !self.fits(misses.len(), bytes) {
             self.drop_abandoned();
             if !self.fits(misses.len(), bytes) {
@@ -86,19 +86,19 @@ impl Waiting {
         while let Some(miss) = lane.misses.pop_front() {
             let texts_max = share.min(self.limits.chunk_texts_max).min(miss.model.items_max);
             let is_full =
-                chunk.len() >= texts_max || chunk_bytes + miss.text.len() > self.limits.chunk_bytes_max;
+                chunk.len() >= texts_max || chunk_bytes + miss.bytes() > self.limits.chunk_bytes_max;
             if is_full && !chunk.is_empty() {
                 lane.misses.push_front(miss);
                 break;
             }
             self.texts -= 1;
-            self.bytes -= miss.text.len();
+            self.bytes -= miss.bytes();
             if miss.ticket.is_abandoned() {
                 self.metrics.abandoned();
             } else if miss.deadline <= now {
                 miss.ticket.complete(Err(MissError::DeadlineExceeded));
             } else {
-                chunk_bytes += miss.text.len();
+                chunk_bytes += miss.bytes();
                 chunk.push(miss);
             }
         }
@@ -126,7 +126,7 @@ impl Waiting {
         self.lanes.retain(|lane| !lane.misses.is_empty());
         let left = || self.lanes.iter().flat_map(|lane| &lane.misses);
         self.texts = left().count();
-        self.bytes = left().map(|miss| miss.text.len()).sum();
+        self.bytes = left().map(|miss| miss.bytes()).sum();
     }
 }
 
@@ -165,6 +165,7 @@ mod tests {
         let now = Instant::now();
         let miss = Miss {
             text: text.to_owned(),
+            prompt: "".into(),
             truncation: Truncation::Right,
             model: model(identity),
             ticket,

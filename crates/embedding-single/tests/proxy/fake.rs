@@ -1,7 +1,7 @@
 //! A false ml-base: vectors from a hash of the text, and every way to misbehave.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -41,6 +41,7 @@ pub(crate) enum Mode {
 pub(crate) struct State {
     pub(crate) mode: Mutex<Mode>,
     identity: Mutex<String>,
+    prompts: Mutex<(BTreeMap<String, String>, String)>,
     calls: watch::Sender<Vec<Vec<String>>>,
     open: watch::Sender<bool>,
     cancelled: watch::Sender<usize>,
@@ -61,6 +62,7 @@ impl Fake {
         let state = Arc::new(State {
             mode: Mutex::new(Mode::Honest),
             identity: Mutex::new("aa".repeat(32)),
+            prompts: Mutex::default(),
             calls: watch::Sender::default(),
             open: watch::Sender::new(true),
             cancelled: watch::Sender::default(),
@@ -85,6 +87,12 @@ impl Fake {
         *self.state.identity.lock().unwrap() = digits.repeat(32);
     }
 
+    /// Its model has these prompts, the first of them as the default.
+    pub(crate) fn set_prompts(&self, prompts: &[(&str, &str)]) {
+        let by_name = prompts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        *self.state.prompts.lock().unwrap() = (by_name, prompts[0].0.to_owned());
+    }
+
     /// Calls wait until [`Self::release`].
     pub(crate) fn hold(&self) {
         self.state.open.send_replace(false);
@@ -94,7 +102,7 @@ impl Fake {
         self.state.open.send_replace(true);
     }
 
-    /// The texts of each call so far.
+    /// The texts of each call so far, with what went in front of them.
     pub(crate) fn calls(&self) -> Vec<Vec<String>> {
         self.state.calls.borrow().clone()
     }
@@ -131,9 +139,7 @@ impl Inference for Service {
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         let EmbedRequest { expected_identity, items, .. } = request.into_inner();
         let state = &*self.0;
-        state
-            .calls
-            .send_modify(|calls| calls.push(items.iter().map(|item| text_of(item).to_owned()).collect()));
+        state.calls.send_modify(|calls| calls.push(items.iter().map(text_of).collect()));
         let mut held = Held(state, false);
         state.open.subscribe().wait_for(|open| *open).await.unwrap();
         held.1 = true;
@@ -154,6 +160,7 @@ impl Inference for Service {
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        let (prompts, default_prompt_name) = self.0.prompts.lock().unwrap().clone();
         let model = ModelInfo {
             id: "fake/model".into(),
             alias: "fake".into(),
@@ -164,6 +171,8 @@ impl Inference for Service {
             precision_class: PrecisionClass::Float32.into(),
             pooling: "mean".into(),
             layer_norm_before_cut: true,
+            prompts,
+            default_prompt_name,
         };
         Ok(Response::new(InfoResponse { models: vec![model], ..InfoResponse::default() }))
     }
@@ -192,13 +201,13 @@ impl State {
         let text = text_of(item);
         let status = if text.starts_with("long") && item.truncation() == Truncation::None {
             ItemStatus::TooLong
-        } else if text.starts_with("flaky") && self.flaked.lock().unwrap().insert(text.to_owned()) {
+        } else if text.starts_with("flaky") && self.flaked.lock().unwrap().insert(text.clone()) {
             ItemStatus::Internal
         } else {
             ItemStatus::Ok
         };
         if status == ItemStatus::Ok {
-            let row = vector(text, width);
+            let row = vector(&text, width);
             row.iter().for_each(|number| vectors.extend_from_slice(&number.to_le_bytes()));
         }
         let message = if status == ItemStatus::Ok { "" } else { "it has 9 tokens, the limit is 8" };
@@ -206,9 +215,9 @@ impl State {
     }
 }
 
-fn text_of(item: &EmbedItem) -> &str {
+fn text_of(item: &EmbedItem) -> String {
     match item.input.as_ref().unwrap() {
-        Input::Text(text) => text,
+        Input::Text(text) => format!("{}{text}", item.prompt),
         Input::TokenIds(_) => panic!("the proxy never sends tokens"),
     }
 }

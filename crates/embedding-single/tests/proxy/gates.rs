@@ -97,6 +97,7 @@ async fn info_says_what_is_served_and_what_a_request_may_hold() {
     let model = json!({
         "id": "fake/model", "alias": "fake", "identity": "aa".repeat(32), "width": 4,
         "trained_dimensions": [4, 2], "tokens_max": 8, "precision": "float32", "pooling": "mean",
+        "prompts": {}, "default_prompt_name": null,
     });
     let expected = json!({
         "service": "embedding-single", "version": embedding_single::VERSION, "edition": "community",

@@ -20,7 +20,11 @@ pub(crate) struct Grid {
 impl Grid {
     /// A ready proxy with these arguments.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let fake = Fake::start().await;
+        Self::start_before(Fake::start().await, arguments).await
+    }
+
+    /// The same in front of this ml-base.
+    pub(crate) async fn start_before(fake: Fake, arguments: &[&str]) -> Self {
         let ml_base_url = format!("http://{}", fake.address);
         let (address, lifecycle, stop) = proxy(&ml_base_url, arguments).await;
         lifecycle.wait_for(State::Ready).await;

@@ -12,4 +12,5 @@ mod cache;
 mod faults;
 mod gates;
 mod input;
+mod prompts;
 mod shard;

@@ -5,7 +5,7 @@ use candle_core::{D, Device, IndexOp, Result, Tensor};
 use super::linear::{Epilogue, Linear};
 use super::ops::{Softmax, read};
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
+use crate::config::Shape;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -19,7 +19,7 @@ pub(super) struct Attention {
 
 impl Attention {
     pub(super) fn load(
-        config: &BertConfig,
+        config: &Shape,
         weights: &Weights,
         name: &str,
     ) -> std::result::Result<Self, LoadError> {

@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use super::ops::read;
 use super::rows::Norm;
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
+use crate::config::Shape;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -20,7 +20,7 @@ pub(super) struct Embeddings {
 }
 
 impl Embeddings {
-    pub(super) fn load(config: &BertConfig, weights: &Weights) -> std::result::Result<Self, LoadError> {
+    pub(super) fn load(config: &Shape, weights: &Weights) -> std::result::Result<Self, LoadError> {
         let hidden = config.hidden;
         let table = |name: &str, rows| {
             weights.tensor(&format!("embeddings.{name}_embeddings.weight"), &[rows, hidden])
@@ -28,7 +28,7 @@ impl Embeddings {
         let first_type = table("token_type", config.token_types)?.narrow(0, 0, 1)?;
         Ok(Self {
             words: table("word", config.vocabulary)?,
-            positions: table("position", config.positions)?.broadcast_add(&first_type)?,
+            positions: table("position", config.tokens_max)?.broadcast_add(&first_type)?,
             norm: Norm::load(config, weights, "embeddings.LayerNorm")?,
             hidden,
         })

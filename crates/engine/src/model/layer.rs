@@ -6,7 +6,7 @@ use super::attention::Attention;
 use super::linear::{Epilogue, Linear};
 use super::rows::Norm;
 use crate::batch::RaggedBatch;
-use crate::config::BertConfig;
+use crate::config::Shape;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -22,7 +22,7 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn load(
-        config: &BertConfig,
+        config: &Shape,
         weights: &Weights,
         index: usize,
     ) -> std::result::Result<Self, LoadError> {

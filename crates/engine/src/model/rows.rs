@@ -1,7 +1,7 @@
 //! Fused passes over rows of f32, written so that the compiler turns them into vector instructions: fixed groups of
 //! lanes, no calls, no early exit. NaN goes in and NaN comes out, so that a broken text is seen at the end.
 
-use crate::config::BertConfig;
+use crate::config::Shape;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -18,7 +18,7 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub(super) fn load(config: &BertConfig, weights: &Weights, name: &str) -> Result<Self, LoadError> {
+    pub(super) fn load(config: &Shape, weights: &Weights, name: &str) -> Result<Self, LoadError> {
         let row = |newer: &str, older: &str| {
             weights.row_of_either(&format!("{name}.{newer}"), &format!("{name}.{older}"), config.hidden)
         };

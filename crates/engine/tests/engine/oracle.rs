@@ -33,6 +33,9 @@ fn oracle(bert: &RandomBert, text: &TokenIds, pooling: Pooling) -> Vec<f32> {
     let pooled = match pooling {
         Pooling::Mean => hidden.mean(0),
         Pooling::Cls => hidden.get(0),
+        Pooling::Max => hidden.max(0),
+        Pooling::LastToken => hidden.get(text.len() - 1),
+        Pooling::MeanSqrtLen => hidden.sum(0).unwrap() / (text.len() as f64).sqrt(),
     };
     pooled.unwrap().to_vec1().unwrap()
 }

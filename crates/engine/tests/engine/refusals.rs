@@ -56,7 +56,7 @@ fn embed(ids: Vec<u32>, tokens_max: usize) -> Result<usize, EmbedError> {
 fn the_loaded_model_tells_its_sizes() {
     let engine = load(RandomBert::new(20, CURRENT).write().path(), 40).unwrap();
     assert_eq!((engine.width(), engine.vocabulary(), engine.tokens_max()), (HIDDEN, VOCABULARY, 40));
-    assert_eq!(supported_architectures(), ["bert"]);
+    assert!(supported_architectures().contains(&"bert"));
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn a_config_that_is_not_json_is_named() {
 #[test]
 fn other_architectures_are_named() {
     for (field, value, name) in [
-        ("model_type", json!("nomic_bert"), "nomic_bert"),
-        ("model_type", json!("xlm-roberta"), "xlm-roberta"),
+        ("model_type", json!("t5"), "t5"),
+        ("model_type", json!("nomic_bert"), "BertModel"),
         ("architectures", json!(["JinaBertForMaskedLM"]), "JinaBertForMaskedLM"),
     ] {
         let error = refusal_with(field, value);
@@ -95,12 +95,14 @@ fn other_architectures_are_named() {
 #[test]
 fn relative_positions_and_other_activations_are_named() {
     let error = refusal_with("position_embedding_type", json!("relative_key"));
-    assert!(
-        matches!(&error, LoadError::UnsupportedPositions { found } if found == "relative_key"),
-        "{error}"
+    let LoadError::UnsupportedOption { field, found, supported, .. } = error else { panic!("{error}") };
+    assert_eq!(
+        (field, found, supported),
+        ("position_embedding_type", "relative_key".to_owned(), "\"absolute\"".to_owned())
     );
     let error = refusal_with("hidden_act", json!("gelu_new"));
-    assert!(matches!(&error, LoadError::UnsupportedActivation { found } if found == "gelu_new"), "{error}");
+    let LoadError::UnsupportedOption { field, found, .. } = error else { panic!("{error}") };
+    assert_eq!((field, found), ("hidden_act", "gelu_new".to_owned()));
 }
 
 #[test]

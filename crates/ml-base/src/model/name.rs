@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn other_hub_id_is_left_to_the_hub() {
-        let name = "BAAI/bge-small-en-v1.5";
+        let name = "BAAI/bge-small-zh-v1.5";
         assert_eq!(name.parse::<ModelName>().unwrap(), ModelName::Hub(name.to_owned()));
     }
 

@@ -1,5 +1,6 @@
 //! Verification of a model directory, before anything in it is mapped.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -63,13 +64,56 @@ pub(super) fn compare(name: &str, found: Sha256, wanted: Option<Sha256>) -> Resu
 #[derive(Deserialize)]
 struct Tensor {
     #[serde(default)]
+    shape: Vec<u64>,
+    #[serde(default)]
     data_offsets: (u64, u64),
+}
+
+/// How many numbers the weights hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// In the tables of embeddings, and in vectors.
+    pub tables: u64,
+    /// In all other matrices.
+    pub matrices: u64,
+}
+
+impl Values {
+    /// Counts by the header of a file that was verified.
+    pub(super) fn count(path: &Path) -> Result<Self, FileFault> {
+        let mut values = Self::default();
+        for (name, tensor) in header(path)?.tensors {
+            let count = tensor.shape.iter().fold(1, |product: u64, size| product.saturating_mul(*size));
+            let is_matrix = tensor.shape.len() > 1 && !name.contains("embeddings");
+            let sum = if is_matrix { &mut values.matrices } else { &mut values.tables };
+            *sum = sum.saturating_add(if tensor.shape.is_empty() { 0 } else { count });
+        }
+        Ok(values)
+    }
+}
+
+/// What a safetensors file says of itself.
+struct Header {
+    tensors: HashMap<String, Tensor>,
+    /// Bytes in front of the tensors.
+    bytes: u64,
 }
 
 /// Checks that a safetensors file is as long as its header says: 8 bytes of header length, the header, the tensors.
 pub(super) fn weights(path: &Path) -> Result<(), FileFault> {
+    let Header { tensors, bytes } = header(path)?;
+    let found = path.metadata().map_err(|error| FileFault::read(files::WEIGHTS, error))?.len();
+    let end = tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
+    let wanted = end.saturating_add(bytes);
+    if found == wanted { Ok(()) } else { Err(size(found, "its header wants", wanted)) }
+}
+
+fn size(found: u64, says: &'static str, wanted: u64) -> FileFault {
+    FileFault::Size { name: files::WEIGHTS.into(), found, says, wanted }
+}
+
+fn header(path: &Path) -> Result<Header, FileFault> {
     let failed = |error| FileFault::read(files::WEIGHTS, error);
-    let size = |found, says, wanted| FileFault::Size { name: files::WEIGHTS.into(), found, says, wanted };
     let mut file = File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?.len();
     let mut prefix = [0; 8];
@@ -89,11 +133,9 @@ pub(super) fn weights(path: &Path) -> Result<(), FileFault> {
     }
     let mut header = Vec::new();
     file.take(header_bytes).read_to_end(&mut header).map_err(failed)?;
-    let tensors: std::collections::HashMap<String, Tensor> = serde_json::from_slice(&header)
+    let tensors = serde_json::from_slice(&header)
         .map_err(|error| FileFault::content(files::WEIGHTS, format!("not safetensors: {error}")))?;
-    let end = tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
-    let wanted = end.saturating_add(8 + header_bytes);
-    if found == wanted { Ok(()) } else { Err(size(found, "its header wants", wanted)) }
+    Ok(Header { tensors, bytes: 8 + header_bytes })
 }
 
 #[cfg(test)]
@@ -124,6 +166,18 @@ mod tests {
         let length = fault.rsplit(' ').next().unwrap().parse().unwrap();
         assert_eq!(weights_of(900, length), Ok(()));
         assert!(weights_of(900, length + 1).is_err());
+    }
+
+    #[test]
+    fn numbers_are_counted_apart_in_tables_and_in_matrices() {
+        let header = r#"{"__metadata__":{"format":"pt"},
+            "embeddings.word_embeddings.weight":{"dtype":"F16","shape":[10,4],"data_offsets":[0,80]},
+            "encoder.layer.0.output.dense.weight":{"dtype":"F16","shape":[4,8],"data_offsets":[80,144]},
+            "encoder.layer.0.output.dense.bias":{"dtype":"F16","shape":[4],"data_offsets":[144,152]}}"#;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat())
+            .unwrap();
+        assert_eq!(Values::count(file.path()).unwrap(), Values { tables: 44, matrices: 32 });
     }
 
     #[test]

@@ -21,6 +21,16 @@ fn push(queue: &Queue, tokens: &[usize]) -> Vec<Answer> {
     answers
 }
 
+/// The next batch, as a worker takes it; `None` once the queue is closed and empty.
+fn next(queue: &Queue) -> Option<FormedBatch> {
+    while queue.wait() {
+        if let Some(batch) = queue.take() {
+            return Some(batch);
+        }
+    }
+    None
+}
+
 fn lengths(batch: &FormedBatch) -> Vec<usize> {
     batch.entries.iter().map(|(entry, _)| entry.ids.len()).collect()
 }
@@ -29,22 +39,22 @@ fn lengths(batch: &FormedBatch) -> Vec<usize> {
 fn a_batch_is_filled_by_tokens_and_passes_over_what_does_not_fit() {
     let queue = Queue::new(LIMITS);
     let _answers = push(&queue, &[6, 7, 4, 1]);
-    assert_eq!(lengths(&queue.next_batch().unwrap()), [6, 4]);
-    assert_eq!(lengths(&queue.next_batch().unwrap()), [7, 1]);
+    assert_eq!(lengths(&next(&queue).unwrap()), [6, 4]);
+    assert_eq!(lengths(&next(&queue).unwrap()), [7, 1]);
 }
 
 #[test]
 fn a_batch_is_bounded_by_texts() {
     let queue = Queue::new(LIMITS);
     let _answers = push(&queue, &[1, 1, 1, 1]);
-    assert_eq!(queue.next_batch().unwrap().entries.len(), 3);
+    assert_eq!(next(&queue).unwrap().entries.len(), 3);
 }
 
 #[test]
 fn a_text_over_the_budget_is_a_batch_of_its_own() {
     let queue = Queue::new(LIMITS);
     let _answers = push(&queue, &[25, 1]);
-    assert_eq!(lengths(&queue.next_batch().unwrap()), [25]);
+    assert_eq!(lengths(&next(&queue).unwrap()), [25]);
 }
 
 #[test]
@@ -54,7 +64,7 @@ fn the_earliest_deadline_goes_first() {
     let (late, _late_answer) = entry(8, now + Duration::from_secs(50));
     let (soon, _soon_answer) = entry(9, now + Duration::from_secs(5));
     queue.push(vec![late, soon], now).unwrap();
-    assert_eq!(lengths(&queue.next_batch().unwrap()), [9]);
+    assert_eq!(lengths(&next(&queue).unwrap()), [9]);
 }
 
 #[test]
@@ -66,7 +76,7 @@ fn abandoned_and_expired_texts_never_reach_the_device() {
     let (expired, mut expired_answer) = entry(3, now);
     let (kept, _kept_answer) = entry(4, now + Duration::from_secs(60));
     queue.push(vec![gone, expired, kept], now).unwrap();
-    assert_eq!(lengths(&queue.next_batch().unwrap()), [4]);
+    assert_eq!(lengths(&next(&queue).unwrap()), [4]);
     assert_eq!(expired_answer.try_recv().unwrap().unwrap_err(), ItemFailure::deadline_exceeded());
     assert_eq!((queue.abandoned(), queue.load()), (2, QueueLoad::default()));
 }
@@ -96,9 +106,19 @@ fn a_closed_queue_gives_out_what_it_has_and_then_ends() {
     let queue = Queue::new(LIMITS);
     let _answers = push(&queue, &[1]);
     queue.close();
-    assert!(queue.next_batch().is_some());
-    assert!(queue.next_batch().is_none());
+    assert!(next(&queue).is_some());
+    assert!(next(&queue).is_none());
     assert_eq!(queue.push(Vec::new(), Instant::now()), Err(PushError::Closed));
+}
+
+#[test]
+fn a_queue_that_is_opened_again_takes_calls() {
+    let queue = Queue::new(LIMITS);
+    queue.close();
+    assert!(!queue.wait());
+    queue.open();
+    let _answers = push(&queue, &[1]);
+    assert!(queue.wait() && queue.take().is_some());
 }
 
 proptest::proptest! {
@@ -108,7 +128,7 @@ proptest::proptest! {
         let _answers = push(&queue, &tokens);
         queue.close();
         let mut taken = Vec::new();
-        while let Some(batch) = queue.next_batch() {
+        while let Some(batch) = next(&queue) {
             let lengths = lengths(&batch);
             proptest::prop_assert_eq!(batch.tokens, lengths.iter().sum::<usize>());
             proptest::prop_assert!(lengths.len() == 1 || batch.tokens <= LIMITS.batch_tokens_max);

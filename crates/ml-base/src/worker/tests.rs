@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::queue::QueueLimits;
+use crate::{metrics::Metrics, queue::QueueLimits};
 
 /// Answers each text with its first token id; id 13 makes it panic, 14 gives NaN, 15 an error.
 struct Moody;
@@ -44,8 +44,10 @@ fn start() -> Rig {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Moody))
     });
-    let metrics = Metrics::new(&mut Registry::default());
-    let worker = Worker { queue: queue.clone(), lifecycle: lifecycle.clone(), metrics, make };
+    let metrics = Metrics::new(&mut Registry::default()).of_model("moody");
+    let turns = Arc::new(Turns::default());
+    let (queue_taken, lifecycle_set, lost) = (queue.clone(), lifecycle.clone(), mpsc::channel(1).0);
+    let worker = Worker { queue: queue_taken, lifecycle: lifecycle_set, metrics, turns, make, lost };
     let thread = worker.start(Box::new(Moody)).unwrap();
     Rig { queue, lifecycle, made, thread }
 }

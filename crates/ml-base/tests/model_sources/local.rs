@@ -80,39 +80,3 @@ fn other_architecture_is_refused_by_name() {
     let message = refusal_with("config.json", br#"{"model_type":"t5"}"#);
     assert!(message.contains(r#"is a "t5", which the engine cannot compute: it has bert"#), "{message}");
 }
-
-#[test]
-fn other_pooling_is_refused_by_name() {
-    let pooling = br#"{"pooling_mode_max_tokens":true,"pooling_mode_mean_tokens":false}"#;
-    let message = refusal_with("1_Pooling/config.json", pooling);
-    let expected = "1_Pooling/config.json: pooling is [pooling_mode_max_tokens], it must be mean or cls";
-    assert_eq!(message, expected);
-}
-
-#[test]
-fn model_with_a_layer_after_pooling_is_refused_by_name() {
-    let modules = br#"[{"type":"sentence_transformers.models.Transformer"},
-        {"type":"sentence_transformers.models.Dense"}]"#;
-    let message = refusal_with("modules.json", modules);
-    assert!(message.starts_with("modules.json: module \"sentence_transformers.models.Dense\""), "{message}");
-}
-
-#[test]
-fn limit_is_never_more_than_there_are_positions() {
-    let directory = model();
-    let limits = directory.path().join("sentence_bert_config.json");
-    let sources = sources(directory.path(), None, None);
-    fs::write(&limits, r#"{"max_seq_length":514}"#).unwrap();
-    assert_eq!(resolve(&named(directory.path()), &sources).unwrap().tokens_max, 512);
-    fs::remove_file(limits).unwrap();
-    assert_eq!(resolve(&named(directory.path()), &sources).unwrap().tokens_max, 512);
-}
-
-#[test]
-fn prompts_of_the_model_are_read() {
-    let directory = model();
-    let prompts = r#"{"prompts":{"query":"query: ","document":""}}"#;
-    fs::write(directory.path().join("config_sentence_transformers.json"), prompts).unwrap();
-    let model = resolve(&named(directory.path()), &sources(directory.path(), None, None)).unwrap();
-    assert_eq!(model.prompts.into_iter().collect::<Vec<_>>(), [("query".into(), "query: ".into())]);
-}

@@ -5,5 +5,6 @@
 mod fetched;
 mod local;
 mod refused;
+mod sentence_transformers;
 mod site;
 mod tiny;
