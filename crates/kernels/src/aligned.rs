@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
+use crate::pages::Part;
+
 /// One cache line, which is also one row of a tile and one 512-bit register.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +28,38 @@ unsafe impl Plain for i32 {}
 unsafe impl Plain for f32 {}
 
 /// A slice of numbers, zero at first, aligned to 64 bytes and a whole number of cache lines long.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Aligned<T> {
-    lines: Vec<Line>,
+    memory: Memory,
+    lines: usize,
     values: PhantomData<T>,
 }
+
+#[derive(Debug)]
+enum Memory {
+    Own(Vec<Line>),
+    Shared(Part),
+}
+
+// SAFETY: a part of shared memory belongs to one slice, as a vector does.
+unsafe impl<T: Plain + Send> Send for Aligned<T> {}
+// SAFETY: as above.
+unsafe impl<T: Plain + Sync> Sync for Aligned<T> {}
 
 impl<T: Plain> Aligned<T> {
     const PER_LINE: usize = size_of::<Line>() / size_of::<T>();
 
     /// At least `count` zeros.
     pub(crate) fn zeros(count: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); count.div_ceil(Self::PER_LINE)], values: PhantomData }
+        let lines = count.div_ceil(Self::PER_LINE);
+        Self { memory: Memory::Own(vec![Line([0; 64]); lines]), lines, values: PhantomData }
+    }
+
+    /// The same in the large pages of weights.
+    pub(crate) fn weights(count: usize) -> Self {
+        let lines = count.div_ceil(Self::PER_LINE);
+        let memory = Memory::Shared(Part::zeros(lines * size_of::<Line>()));
+        Self { memory, lines, values: PhantomData }
     }
 }
 
@@ -45,18 +67,24 @@ impl<T: Plain> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        let count = self.lines.len() * Self::PER_LINE;
-        // SAFETY: the lines are initialised, hold exactly `count` values, are aligned for them, and `Plain` says that
-        // any bits are a value.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), count) }
+        let start = match &self.memory {
+            Memory::Own(lines) => lines.as_ptr().cast(),
+            Memory::Shared(part) => part.start.as_ptr().cast_const().cast(),
+        };
+        // SAFETY: the lines are initialised, hold exactly as many values, are aligned for them, and `Plain` says that any
+        // bits are a value.
+        unsafe { std::slice::from_raw_parts(start, self.lines * Self::PER_LINE) }
     }
 }
 
 impl<T: Plain> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        let count = self.lines.len() * Self::PER_LINE;
+        let start = match &mut self.memory {
+            Memory::Own(lines) => lines.as_mut_ptr().cast(),
+            Memory::Shared(part) => part.start.as_ptr().cast(),
+        };
         // SAFETY: as above, and `self` is borrowed for writing.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), count) }
+        unsafe { std::slice::from_raw_parts_mut(start, self.lines * Self::PER_LINE) }
     }
 }
 
@@ -71,5 +99,8 @@ mod tests {
         assert_eq!(values.len(), 32);
         assert!(values.iter().all(|value| *value == 0.0));
         assert!(Aligned::<u16>::zeros(0).is_empty());
+        let weights = Aligned::<u16>::weights(33);
+        assert_eq!((weights.as_ptr() as usize % 64, weights.len()), (0, 64));
+        assert!(weights.iter().all(|value| *value == 0));
     }
 }

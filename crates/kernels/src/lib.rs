@@ -25,6 +25,7 @@
 
 // What a CPU has, and where values lie.
 mod tier;
+mod pages;
 mod aligned;
 mod activations;
 mod quantise;

@@ -114,7 +114,7 @@ pub(crate) const TILE: usize = 512;
 fn tiles(weights: &[f32], inputs: usize) -> Aligned<u16> {
     let outputs = weights.len() / inputs;
     let steps = inputs.div_ceil(BLOCK);
-    let mut packed = Aligned::zeros(outputs.div_ceil(BLOCK) * steps * 2 * TILE);
+    let mut packed = Aligned::weights(outputs.div_ceil(BLOCK) * steps * 2 * TILE);
     for (output, row) in weights.chunks_exact(inputs).enumerate() {
         let (panel, tile, column) = (output / BLOCK, output % BLOCK / 16, output % 16);
         for (step, values) in row.chunks(BLOCK).enumerate() {
@@ -129,7 +129,7 @@ fn tiles(weights: &[f32], inputs: usize) -> Aligned<u16> {
 
 fn panels(weights: &[f32], inputs: usize) -> Aligned<f32> {
     let outputs = weights.len() / inputs;
-    let mut packed = Aligned::zeros(outputs.div_ceil(BLOCK) * inputs * BLOCK);
+    let mut packed = Aligned::weights(outputs.div_ceil(BLOCK) * inputs * BLOCK);
     for (output, row) in weights.chunks_exact(inputs).enumerate() {
         let panel = &mut packed[output / BLOCK * inputs * BLOCK..][..inputs * BLOCK];
         for (input, value) in row.iter().enumerate() {

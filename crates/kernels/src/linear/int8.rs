@@ -62,7 +62,7 @@ impl Int8Weights {
         let padded = outputs.next_multiple_of(BLOCK);
         let mut packed = Self {
             kind: tier.int8_kind(),
-            values: Aligned::zeros(padded / BLOCK * steps * STEP),
+            values: Aligned::weights(padded / BLOCK * steps * STEP),
             scales: Aligned::zeros(padded),
             begins: Aligned::zeros(padded),
         };
