@@ -336,3 +336,22 @@ fn help_of_embed_comes_from_embed_file() {
     let sandbox = Sandbox::new();
     assert_eq!(text(&sandbox.run(&["embed", "--help"]).stdout), "--help\n");
 }
+
+#[test]
+fn accuracy_of_a_class_gets_the_model_first() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("go-on"), "\n").unwrap();
+    let accuracy = sandbox.run(&["accuracy", "--candidate", "int8", "--model=small"]);
+    let expected = "--candidate int8 --model=small\nmodels in /.sutra/models\n";
+    assert_eq!(text(&accuracy.stdout), expected, "{accuracy:?}");
+    assert_eq!(fs::read_to_string(sandbox.path("fetching")).unwrap(), "small\n");
+}
+
+#[test]
+fn accuracy_of_running_servers_needs_no_model() {
+    let sandbox = Sandbox::new();
+    let arguments = ["accuracy", "--candidate", "http://a:1", "--reference", "http://b:2", "--json"];
+    let accuracy = sandbox.run(&arguments);
+    assert!(text(&accuracy.stdout).starts_with(&arguments[1..].join(" ")), "{accuracy:?}");
+    assert!(!sandbox.path("fetching").exists());
+}

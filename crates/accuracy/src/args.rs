@@ -8,6 +8,7 @@ use hyper::header::HeaderValue;
 
 use crate::{
     pairs::Pairs,
+    prompts::GivenPrompts,
     report::{Form, Thresholds},
     run::Config,
     side::Side,
@@ -38,12 +39,12 @@ pub(crate) struct Args {
     /// A {"query": "…", "text": "…"} a line: each query is answered by its text [default: the set that ships]
     #[arg(long, value_name = "FILE.jsonl")]
     pairs: Option<PathBuf>,
-    /// Put in front of each query, as some models want it (nomic: "search_query: ")
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    query_prompt: String,
-    /// Put in front of each text (nomic: "search_document: ")
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    text_prompt: String,
+    /// Put in front of each query [default: the model's prompt `query` or `search_query`, if it has one]
+    #[arg(long, value_name = "TEXT")]
+    query_prompt: Option<String>,
+    /// Put in front of each text [default: the model's prompt `document`, `passage` or `search_document`]
+    #[arg(long, value_name = "TEXT")]
+    text_prompt: Option<String>,
     /// Exit 1 where a text's two vectors have a lower cosine than this
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     cosine_min: Option<f64>,
@@ -80,7 +81,8 @@ impl Args {
             reference: self.reference,
             candidate: self.candidate,
             model: self.model.filter(|model| !model.is_empty()),
-            pairs: pairs.with_prompts(&self.query_prompt, &self.text_prompt),
+            pairs,
+            prompts: GivenPrompts { query: self.query_prompt, text: self.text_prompt },
             bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
             ml_base: self.ml_base.map_or_else(beside_this_program, Ok)?,
             start_timeout: Duration::from_secs(self.start_timeout_seconds.into()),

@@ -35,6 +35,8 @@ pub(crate) struct Row {
     pub(crate) candidate: Retrieval,
     /// nDCG@10 that the candidate loses; below zero where it gains.
     pub(crate) ndcg_loss: f64,
+    /// Standard error of that loss over the queries.
+    pub(crate) ndcg_loss_error: f64,
 }
 
 /// How well texts are found.
@@ -44,6 +46,13 @@ pub(crate) struct Retrieval {
     pub(crate) ndcg: f64,
     /// MRR@10.
     pub(crate) mrr: f64,
+}
+
+impl Retrieval {
+    fn of(ranks: &[usize]) -> Self {
+        let ranks = ranks.iter().copied();
+        Self { ndcg: mean(ranks.clone().map(ndcg)), mrr: mean(ranks.map(reciprocal_rank)) }
+    }
 }
 
 impl<'v> Vectors<'v> {
@@ -63,17 +72,13 @@ impl<'v> Vectors<'v> {
         (0..count).into_par_iter().map(of_one).collect()
     }
 
-    fn retrieval(&self, pairs: &Pairs, progress: &Progress) -> Retrieval {
+    /// For each query the place of its text.
+    fn ranks(&self, pairs: &Pairs, progress: &Progress) -> Vec<usize> {
         let of_one = |(query, answer): (&Vec<f32>, &usize)| {
             progress.add(1);
-            let rank = rank(query, self.texts, *answer);
-            (ndcg(rank), reciprocal_rank(rank))
+            rank(query, self.texts, *answer)
         };
-        let found: Vec<_> = self.queries.par_iter().zip(&pairs.answers).map(of_one).collect();
-        Retrieval {
-            ndcg: mean(found.iter().map(|(ndcg, _)| *ndcg)),
-            mrr: mean(found.iter().map(|(_, reciprocal)| *reciprocal)),
-        }
+        self.queries.par_iter().zip(&pairs.answers).map(of_one).collect()
     }
 
     fn all(&self) -> impl Iterator<Item = &'v Vec<f32>> {
@@ -93,7 +98,9 @@ pub(crate) fn compare(
     let cosines: Vec<f64> =
         reference.all().zip(candidate.all()).map(|(left, right)| cosine(left, right)).collect();
     let found = candidate.neighbours(progress);
-    let [left, right] = [reference, candidate].map(|vectors| vectors.retrieval(pairs, progress));
+    let ranks = [reference, candidate].map(|vectors| vectors.ranks(pairs, progress));
+    let losses = ranks[0].iter().zip(&ranks[1]).map(|(left, right)| ndcg(*left) - ndcg(*right));
+    let losses: Vec<f64> = losses.collect();
     let kept = |of: &[Vec<usize>]| mean(of.iter().zip(&found).map(|(left, right)| overlap(left, right)));
     Row {
         width,
@@ -101,15 +108,24 @@ pub(crate) fn compare(
         cosine_min: cosines.iter().copied().fold(1.0, f64::min),
         neighbours_kept: kept(&reference.neighbours(progress)),
         neighbours_kept_of_full: kept(full),
-        reference: left,
-        candidate: right,
-        ndcg_loss: left.ndcg - right.ndcg,
+        reference: Retrieval::of(&ranks[0]),
+        candidate: Retrieval::of(&ranks[1]),
+        ndcg_loss: mean(losses.iter().copied()),
+        ndcg_loss_error: standard_error(&losses),
     }
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
+}
+
+/// Of the mean of independent values: their deviation by the root of their number. None is known of one value: 0.
+fn standard_error(values: &[f64]) -> f64 {
+    let mean_of_all = mean(values.iter().copied());
+    let squares: f64 = values.iter().map(|value| (value - mean_of_all).powi(2)).sum();
+    let count = values.len() as f64;
+    (squares / (count - 1.0).max(1.0) / count.max(1.0)).sqrt()
 }
 
 #[cfg(test)]
@@ -153,6 +169,8 @@ mod tests {
         assert!((row.ndcg_loss - 1.0 / 13.0).abs() < 1e-12, "{row:?}");
         assert!((row.candidate.mrr - 12.0 / 13.0).abs() < 1e-12, "{row:?}");
         assert_eq!((row.cosine_min, row.neighbours_kept), (0.0, 1.0));
+        // A loss of 1 and twelve of 0: squares sum to 12/13, over 12 degrees of freedom and 13 values.
+        assert!((row.ndcg_loss_error - 1.0 / 13.0).abs() < 1e-12, "{row:?}");
         assert!((row.cosine_mean - 25.0 / 26.0).abs() < 1e-12, "{row:?}");
     }
 }

@@ -10,10 +10,11 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-use vector::{Finish, Normalization, codec};
+use vector::{Finish, ModelWidths, Normalization, Widths, codec};
 
 use crate::{
     http::ANSWER_TIMEOUT,
+    prompts::Prompts,
     server::{Cut, Served, class_name, is_asked_for, widths},
 };
 
@@ -43,6 +44,7 @@ impl Grpc {
             identity: model.identity.clone(),
             precision: class_name(model.precision_class).to_owned(),
             widths: widths(model.width, model.trained_dimensions.clone()),
+            prompts: Prompts::of_model(|name| model.prompts.get(name).map(String::as_str)),
         };
         let items_max = info.limits.map_or(1, |limits| limits.items_max as usize);
         Ok((Self { client, model }, served, items_max))
@@ -52,9 +54,9 @@ impl Grpc {
     ///
     /// # Errors
     /// Where the call or a text is refused, or the answer is not what was asked for.
-    pub(crate) async fn embed(&mut self, texts: &[&str], cuts: &mut [Cut]) -> anyhow::Result<()> {
+    pub(crate) async fn embed(&mut self, texts: &[String], cuts: &mut [Cut]) -> anyhow::Result<()> {
         let item =
-            |text: &&str| EmbedItem { input: Some(Input::Text((*text).to_owned())), ..EmbedItem::default() };
+            |text: &String| EmbedItem { input: Some(Input::Text(text.clone())), ..EmbedItem::default() };
         let request = EmbedRequest {
             model: self.model.id.clone(),
             expected_identity: self.model.identity.clone(),
@@ -65,15 +67,19 @@ impl Grpc {
         for cut in cuts {
             let Cut { width, rows } = cut;
             let model = &self.model;
-            let (trained, layer_norm) = (&model.trained_dimensions, model.layer_norm_before_cut);
-            let finish = Finish::new(Some(*width), model.width, trained, layer_norm, Normalization::Unit)?;
+            let widths = ModelWidths {
+                full: model.width,
+                trained: &model.trained_dimensions,
+                layer_norm_before_cut: model.layer_norm_before_cut,
+            };
+            let finish = Finish::new(Some(*width), widths, Widths::Trained, Normalization::Unit)?;
             rows.extend(numbers.chunks_exact(model.width as usize).map(|pooled| finish.apply(pooled)));
         }
         Ok(())
     }
 
     /// The pooled vectors of an answer in the form that clients get, one after another.
-    fn read(&self, answer: &EmbedResponse, texts: &[&str]) -> anyhow::Result<Vec<f32>> {
+    fn read(&self, answer: &EmbedResponse, texts: &[String]) -> anyhow::Result<Vec<f32>> {
         let EmbedResponse { results, vectors, width, precision_class, .. } = answer;
         ensure!(results.len() == texts.len(), "{} results came for {} texts", results.len(), texts.len());
         if let Some((result, text)) =

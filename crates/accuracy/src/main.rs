@@ -17,6 +17,7 @@
 
 mod args;
 mod pairs;
+mod prompts;
 mod progress;
 
 mod ml_base;

@@ -49,6 +49,8 @@ impl MlBase {
         command
             .args(["--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
             .args(["--instance-id", "accuracy", "--dtype", class.name(), "--model-id", model])
+            // One model, whatever else the caller serves.
+            .env_remove("ML_BASE_MODELS")
             // The address is learnt from its log.
             .env("RUST_LOG", "info")
             // The engine has threads of its own; without this candle reads /proc/cpuinfo before every product.
@@ -87,6 +89,14 @@ impl MlBase {
         // Until what it wrote last is read as well.
         timeout(LOOK_INTERVAL, &mut self.reader).await.ok();
         Err(anyhow!("ml-base ended before it was ready ({status}){}", self.shown_log()))
+    }
+
+    /// Ends it and waits until it has gone.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("stop ml-base")
     }
 
     fn shown_log(&self) -> String {

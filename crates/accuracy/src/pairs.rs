@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::measure::NEIGHBOURS;
+use crate::{measure::NEIGHBOURS, prompts::Prompts};
 
 const SHIPPED: &str = include_str!("../data/retrieval.jsonl");
 /// Every text is compared with every other.
@@ -62,11 +62,10 @@ impl Pairs {
         Ok(pairs)
     }
 
-    /// The same with a prompt in front of each query and each text.
-    pub(crate) fn with_prompts(mut self, query: &str, text: &str) -> Self {
-        self.queries.iter_mut().for_each(|own| own.insert_str(0, query));
-        self.texts.iter_mut().for_each(|own| own.insert_str(0, text));
-        self
+    /// All texts and then all queries, as they are sent with these prompts.
+    pub(crate) fn with_prompts(&self, prompts: &Prompts) -> Vec<String> {
+        let texts = self.texts.iter().map(|text| format!("{}{text}", prompts.text));
+        texts.chain(self.queries.iter().map(|query| format!("{}{query}", prompts.query))).collect()
     }
 }
 
@@ -129,12 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn prompts_stand_in_front() {
-        let pairs = Pairs::parse(&lines(12)).unwrap().with_prompts("search_query: ", "search_document: ");
-        assert_eq!(
-            (pairs.queries[1].as_str(), pairs.texts[1].as_str()),
-            ("search_query: q1", "search_document: t1")
-        );
+    fn texts_come_before_queries_each_with_its_prompt() {
+        let pairs = Pairs::parse(&lines(12)).unwrap();
+        let sent = pairs.with_prompts(&Prompts { query: "q: ".to_owned(), text: "d: ".to_owned() });
+        assert_eq!((sent.len(), sent[1].as_str(), sent[13].as_str()), (24, "d: t1", "q: q1"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::{compare::Row, server::Served};
+use crate::{compare::Row, prompts::Prompts, server::Served};
 
 /// How the report is written.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +105,7 @@ impl Report {
                 format!("{:.2} %", 100.0 * row.neighbours_kept_of_full),
                 format!("{:.4}", row.reference.ndcg),
                 format!("{:.4}", row.candidate.ndcg),
-                format!("{:+.4}", row.ndcg_loss),
+                format!("{:+.4} ± {:.4}", row.ndcg_loss, row.ndcg_loss_error),
                 format!("{:.4}", row.reference.mrr),
                 format!("{:.4}", row.candidate.mrr),
             ]
@@ -124,8 +124,16 @@ impl Report {
             ),
             "neighbours: of each text's ten nearest texts, those that the reference finds too, at the same and at its full width"
                 .to_owned(),
-            "nDCG, MRR: each query finds its text among all texts; one as near as the right one counts as nearer".to_owned(),
+            "nDCG, MRR: each query finds its text among all texts; one as near as the right one counts as nearer"
+                .to_owned(),
+            "loss: reference less candidate, ± its standard error over the queries".to_owned(),
         ];
+        for (name, side) in [("reference", &self.reference), ("candidate", &self.candidate)] {
+            let Prompts { query, text } = &side.served.prompts;
+            if !query.is_empty() || !text.is_empty() {
+                notes.push(format!("prompts of the {name}: `{query}` for queries, `{text}` for texts"));
+            }
+        }
         if self.reference.served.identity != self.candidate.served.identity {
             notes.push("the two serve models of different identity: cosines say little".to_owned());
         }
@@ -168,6 +176,7 @@ mod tests {
             reference: Retrieval { ndcg: 0.9, mrr: 0.88 },
             candidate: Retrieval { ndcg, mrr: 0.87 },
             ndcg_loss: 0.9 - ndcg,
+            ndcg_loss_error: 0.001_2,
         }
     }
 
@@ -177,6 +186,7 @@ mod tests {
             identity: identity.to_owned(),
             precision: precision.to_owned(),
             widths: vec![768, 256],
+            prompts: Prompts { query: "q: ".to_owned(), text: String::new() },
         };
         let sides = [
             ("float32".to_owned(), served("float32", "0123456789abcdef")),
@@ -196,10 +206,11 @@ mod tests {
             "0.990000",
             "98.75 %",
             "75.00 %",
-            "+0.0050",
+            "+0.0050 ± 0.0012",
             "600 texts, 700 queries",
             "as near as",
             "different identity",
+            "prompts of the reference: `q: ` for queries, `` for texts",
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in\n{text}");
         }

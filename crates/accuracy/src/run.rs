@@ -11,6 +11,7 @@ use crate::{
     ml_base::MlBase,
     pairs::Pairs,
     progress::Progress,
+    prompts::GivenPrompts,
     report::{Form, Report, Thresholds},
     server::{Cut, Served, Server},
     side::Side,
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) candidate: Side,
     pub(crate) model: Option<String>,
     pub(crate) pairs: Pairs,
+    pub(crate) prompts: GivenPrompts,
     pub(crate) bearer: Option<HeaderValue>,
     /// Program that is started for a class.
     pub(crate) ml_base: PathBuf,
@@ -94,6 +96,8 @@ impl Config {
                     ml_base.ready(self.start_timeout).await.with_context(|| label.clone())?
                 };
                 let answers = self.ask(&label, &uri, None).await.with_context(|| label.clone())?;
+                // Before another takes its memory and its cores.
+                ml_base.stop().await?;
                 let found = &answers.served.precision;
                 ensure!(*found == label, "{label} was asked for, ml-base computes in {found}");
                 Ok(answers)
@@ -103,10 +107,12 @@ impl Config {
 
     async fn ask(&self, label: &str, uri: &Uri, model: Option<&str>) -> anyhow::Result<Answers> {
         let mut server = Server::connect(uri, model, self.bearer.clone()).await?;
-        let all: Vec<&str> = self.pairs.texts.iter().chain(&self.pairs.queries).map(String::as_str).collect();
+        let mut served = server.served().clone();
+        served.prompts = served.prompts.overridden(&self.prompts);
+        let all = self.pairs.with_prompts(&served.prompts);
         let progress = Progress::count(&format!("{label}: texts and queries are embedded"), all.len());
         let cuts = server.embed(&all, &progress).await?;
-        Ok(Answers { label: label.to_owned(), served: server.served().clone(), cuts })
+        Ok(Answers { label: label.to_owned(), served, cuts })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     grpc::Grpc,
     http::{Http, refusal},
     progress::Progress,
+    prompts::Prompts,
 };
 
 /// Texts of one call.
@@ -28,6 +29,8 @@ pub(crate) struct Served {
     pub(crate) precision: String,
     /// Widths it was trained for, the full one first.
     pub(crate) widths: Vec<u32>,
+    /// What goes in front of queries and texts.
+    pub(crate) prompts: Prompts,
 }
 
 /// All vectors of one width: unit norm, (texts, width).
@@ -90,7 +93,7 @@ impl Server {
     ///
     /// # Errors
     /// Where a call or a text is refused, or an answer is not what was asked for.
-    pub(crate) async fn embed(&mut self, texts: &[&str], progress: &Progress) -> anyhow::Result<Vec<Cut>> {
+    pub(crate) async fn embed(&mut self, texts: &[String], progress: &Progress) -> anyhow::Result<Vec<Cut>> {
         let widths = &self.served.widths;
         let mut cuts: Vec<Cut> = widths.iter().map(|width| Cut { width: *width, rows: Vec::new() }).collect();
         for chunk in texts.chunks(self.call_texts_max) {
@@ -130,6 +133,7 @@ fn over_http(info: &Value, model: Option<&str>) -> anyhow::Result<Served> {
         identity: text("identity"),
         precision: text("precision"),
         widths: widths(width, trained.collect()),
+        prompts: Prompts::of_model(|name| found["prompts"][name].as_str()),
     })
 }
 
@@ -151,10 +155,11 @@ async fn ask(
     http: &Http,
     model: Option<&str>,
     precision: &str,
-    texts: &[&str],
+    texts: &[String],
     width: u32,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
-    let mut body = json!({"inputs": texts, "normalize": true, "dimensions": width});
+    // The prompts stand in the texts already, so the model's default one is not wanted.
+    let mut body = json!({"inputs": texts, "normalize": true, "dimensions": width, "prompt_name": ""});
     if let Some(model) = model {
         body["model"] = model.into();
     }
@@ -202,12 +207,13 @@ mod tests {
     fn model_of_embedding_single_is_the_first_or_the_named_one() {
         let model = |id: &str| {
             json!({"id": id, "alias": "", "identity": "f0", "precision": "bfloat16", "width": 8,
-                   "trained_dimensions": [8, 4]})
+                   "trained_dimensions": [8, 4], "prompts": {"query": "q: "}})
         };
         let info = json!({"models": [model("a/b"), model("c/d")]});
         assert_eq!(over_http(&info, None).unwrap().id, "a/b");
         let served = over_http(&info, Some("c/d")).unwrap();
         assert_eq!((served.id.as_str(), served.widths.as_slice()), ("c/d", [8, 4].as_slice()));
+        assert_eq!((served.prompts.query.as_str(), served.prompts.text.as_str()), ("q: ", ""));
         assert_eq!(over_http(&info, Some("e")).unwrap_err().to_string(), "it serves a/b, c/d, not `e`");
     }
 }
