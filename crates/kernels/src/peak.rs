@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
 use crate::linear::int8::{self, STEP};
+use crate::linear::portable::{self, Matrix};
+#[cfg(target_arch = "x86_64")]
 use crate::linear::{Left, ROWS, multiply};
 use crate::quantise::LINE;
 use crate::tier::{Int8Kind, Kind, Tier};
@@ -52,14 +54,26 @@ fn run(tier: Tier, runs: u32) -> f64 {
             unsafe { tiles(runs) };
             BLOCK
         }
-        kind => {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => {
             let (left, panel) = (Aligned::<f32>::zeros(ROWS * DEPTH), Aligned::<f32>::zeros(DEPTH * BLOCK));
             let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
             for _ in 0..runs {
-                multiply(kind, Left { values: &left, stride: DEPTH, rows: ROWS }, &panel, &mut sums, BLOCK);
+                multiply(Left { values: &left, stride: DEPTH, rows: ROWS }, &panel, &mut sums, BLOCK);
             }
             std::hint::black_box(&sums);
             ROWS
+        }
+        _ => {
+            let (left, right) = (Aligned::<f32>::zeros(BLOCK * DEPTH), Aligned::<f32>::zeros(DEPTH * BLOCK));
+            let mut sums = Aligned::<f32>::zeros(BLOCK * BLOCK);
+            let left = Matrix { values: &left, row: DEPTH, column: 1 };
+            let right = Matrix { values: &right, row: BLOCK, column: 1 };
+            for _ in 0..runs {
+                portable::multiply([BLOCK, DEPTH, BLOCK], left, right, &mut sums, BLOCK);
+            }
+            std::hint::black_box(&sums);
+            BLOCK
         }
     };
     2.0 * f64::from(runs) * (rows * BLOCK * DEPTH) as f64
