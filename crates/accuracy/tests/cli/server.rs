@@ -8,6 +8,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::ListenerExt,
 };
 use protocol::inference::{
     ElementType, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus, Limits,
@@ -126,6 +127,8 @@ pub(crate) type Asked = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    // Else each small answer waits 40 ms for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }
