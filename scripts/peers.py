@@ -160,20 +160,33 @@ def convert_ctranslate2(model, work):
 PREPARATIONS = [export_onnx, fuse_onnx, quantize_onnx, convert_openvino, convert_ctranslate2]
 
 
+def words_apart():
+    """What writes a line where standard output was; whatever libraries print goes to standard error from now on."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(line):
+        lines.write(line + "\n")
+        lines.flush()
+
+    return say
+
+
 def prepare(model, work):
     """Runs every preparation that has not run for this model; one that fails is named, and its peers will fail by name."""
+    say = words_apart()
     work.mkdir(parents=True, exist_ok=True)
     for step in PREPARATIONS:
         done = work / f"{step.__name__}.done"
         if done.exists():
             continue
-        print(f"peers: {step.__name__}", file=sys.stderr, flush=True)
+        say(f"peers: {step.__name__}")
         try:
             step(model, work)
             done.touch()
         except Exception:
             traceback.print_exc()
-            print(f"peers: {step.__name__} failed", file=sys.stderr, flush=True)
+            say(f"peers: {step.__name__} failed")
 
 
 class Torch:
@@ -438,24 +451,18 @@ class Contestant:
 
 
 def serve(given):
-    """Answers on what was standard output; whatever a library prints goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def answer(value):
-        answers.write(json.dumps(value) + "\n")
-        answers.flush()
-
+    """Answers commands until there are no more."""
+    say = words_apart()
     contestant = None
     for line in sys.stdin:
         try:
             if contestant is None:
                 contestant = Contestant(PEERS[given.name](), given)
             command = json.loads(line)
-            answer({"done": getattr(contestant, command["do"])(command)})
+            say(json.dumps({"done": getattr(contestant, command["do"])(command)}))
         except Exception as error:
             traceback.print_exc()
-            answer({"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]})
+            say(json.dumps({"error": f"{type(error).__name__}: {error}".strip().splitlines()[0]}))
 
 
 def main():

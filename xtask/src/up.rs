@@ -15,6 +15,7 @@ mod sample;
 mod services;
 
 use std::fmt;
+use std::iter;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -51,7 +52,8 @@ pub(crate) fn run(workspace: &Workspace, args: &UpArgs) -> Result<ExitCode> {
         console::warn(note);
     }
     workspace.build_binaries()?;
-    for name in plan.models() {
+    // All of them once, before replicas that are waited for would fetch them.
+    for name in iter::once(plan.model.clone()).chain(plan.further_models()) {
         let directory = model::fetch(workspace, &name)?;
         console::warn(format!("model `{name}` is in {}", workspace.relative(&directory).display()));
     }

@@ -10,7 +10,7 @@ use tonic::{
     Status,
     transport::{Channel, Endpoint},
 };
-use vector::{Finish, Normalization, codec};
+use vector::{Finish, ModelWidths, Normalization, Widths, codec};
 
 use crate::{
     http::ANSWER_TIMEOUT,
@@ -67,8 +67,12 @@ impl Grpc {
         for cut in cuts {
             let Cut { width, rows } = cut;
             let model = &self.model;
-            let (trained, layer_norm) = (&model.trained_dimensions, model.layer_norm_before_cut);
-            let finish = Finish::new(Some(*width), model.width, trained, layer_norm, Normalization::Unit)?;
+            let widths = ModelWidths {
+                full: model.width,
+                trained: &model.trained_dimensions,
+                layer_norm_before_cut: model.layer_norm_before_cut,
+            };
+            let finish = Finish::new(Some(*width), widths, Widths::Trained, Normalization::Unit)?;
             rows.extend(numbers.chunks_exact(model.width as usize).map(|pooled| finish.apply(pooled)));
         }
         Ok(())

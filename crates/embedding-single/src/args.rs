@@ -104,6 +104,18 @@ pub struct Args {
     /// by default.
     #[arg(long, env = "MATRYOSHKA_DIM", value_name = "WIDTH")]
     pub dimensions: Option<u32>,
+    /// Refuse `allow_untrained_dimensions`, with which a request asks for a width that its model was not trained for.
+    #[arg(
+        long,
+        env = "SUTRA_FORBID_UNTRAINED_DIMENSIONS",
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "true|false"
+    )]
+    pub forbid_untrained_dimensions: bool,
 
     /// Precision classes of vectors that are taken, from ml-base and from the cache shard.
     #[arg(

@@ -42,6 +42,8 @@ pub struct Config {
     pub namespace: String,
     /// Width served where a request asks for none; `None` is the full width.
     pub dimensions: Option<u32>,
+    /// No request may ask for a width that its model was not trained for.
+    pub forbid_untrained_dimensions: bool,
     /// Precision classes of vectors that are taken.
     pub precision_classes: Vec<Precision>,
     /// Bounds of L1.
@@ -158,6 +160,7 @@ impl TryFrom<Args> for Config {
             edition: args.edition,
             namespace: args.namespace,
             dimensions: args.dimensions,
+            forbid_untrained_dimensions: args.forbid_untrained_dimensions,
             precision_classes: args.precision_classes,
             cache,
             shard,

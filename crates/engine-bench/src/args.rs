@@ -20,16 +20,25 @@ pub(crate) struct Args {
     /// Directory with config.json, model.safetensors and tokenizer.json; `cargo xtask bench engine` also takes an alias or an id of the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,
+    /// Write random weights of the size of nomic-embed-text-v1.5 (137 million) to `--model` first, where there are none yet
+    #[arg(long, requires = "synthetic")]
+    pub(crate) random_nomic: bool,
     /// How a text's vector is made of its tokens: mean or cls
     #[arg(long, default_value = "mean")]
     pub(crate) pooling: Pooling,
     /// One text a line, in place of the paragraphs that come with the bench
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
-    /// Texts that are taken of the file
+    /// Texts that are taken of the file; with --synthetic by default as many as have 32,768 tokens
     #[arg(long, default_value = "1024", value_name = "N")]
     pub(crate) count: NonZeroUsize,
-    /// Tokens at which a text is cut
+    /// Texts of so many random token ids each, in place of real ones; no tokenizer is needed then
+    #[arg(long, conflicts_with = "texts", value_name = "TOKENS")]
+    pub(crate) synthetic: Option<NonZeroUsize>,
+    /// Measure cost against length and against batch size instead, and write plots (SVG) and the figures (JSON) to this directory
+    #[arg(long, conflicts_with_all = ["peers", "texts"], value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+    /// Tokens at which a text is cut; where --plots ends
     #[arg(long, default_value = "256", value_name = "N")]
     pub(crate) tokens_max: NonZeroUsize,
     /// Texts of one of our batches

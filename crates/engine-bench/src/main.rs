@@ -13,15 +13,19 @@
 //! ```text
 //!  texts ─▶ token ids ─▶ ours (engine × compute × threads) ─┐ turns: A B C, A B C, …   report: table, JSON
 //!                   └──▶ peers (a Python process each) ─────┘──▶ seconds, vectors ───▶ work, peak: share of the peak
+//!            └──▶ sweep: lengths, batch sizes ─▶ plots (SVG)
 //! ```
 
 mod args;
+mod random_model;
 mod texts;
 
 mod contestant;
 mod ours;
 mod peers;
 mod turns;
+
+mod sweep;
 
 mod peak;
 mod work;

@@ -1,6 +1,7 @@
 //! A run: texts, contestants, turns, report.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Result, bail, ensure};
@@ -12,18 +13,29 @@ use crate::machine::Machine;
 use crate::ours::Ours;
 use crate::peak::Peaks;
 use crate::peers::{self, Choice, Task};
+use crate::random_model;
 use crate::report::{Report, Setting};
+use crate::sweep;
 use crate::texts::{Order, Texts};
 use crate::turns::{Entry, Label, Side, take_turns};
 use crate::work;
+
+/// Tokens of all synthetic texts together, at most.
+const SYNTHETIC_TOKENS: usize = 32_768;
 
 /// Measures what `args` ask for; the report as text.
 ///
 /// # Errors
 /// Where it could not start, or the engine failed.
 pub(crate) fn run(args: &Args) -> Result<String> {
+    if args.random_nomic {
+        random_model::provide(&args.model)?;
+    }
+    if let Some(dir) = &args.plots {
+        return plots(args, dir);
+    }
     let machine = Machine::here();
-    let texts = Texts::read(&args.model, args.texts.as_deref(), args.count, args.tokens_max)?;
+    let texts = texts(args)?;
     let linear_operations = work::linear_operations_per_token(&args.model)? * texts.tokens() as f64;
     let reference = reference(args, &texts)?;
     let mut left_out = Vec::new();
@@ -40,7 +52,11 @@ pub(crate) fn run(args: &Args) -> Result<String> {
     take_turns(&mut entries, args.rounds, &reference, &mut peaks)?;
     let setting = Setting {
         model: args.model.display().to_string(),
-        texts: args.texts.as_ref().map_or("novels".to_owned(), |file| file.display().to_string()),
+        texts: match (&args.texts, args.synthetic) {
+            (Some(file), _) => file.display().to_string(),
+            (None, Some(_)) => "random ids".to_owned(),
+            (None, None) => "novels".to_owned(),
+        },
         count: texts.count(),
         tokens: texts.tokens(),
         query_tokens: texts.query().len(),
@@ -49,6 +65,34 @@ pub(crate) fn run(args: &Args) -> Result<String> {
         linear_operations,
     };
     Report::new(setting, machine, &entries, left_out, peaks).write(args.json)
+}
+
+/// Those of the file, or random ones.
+fn texts(args: &Args) -> Result<Texts> {
+    let Some(tokens) = args.synthetic else {
+        return Texts::read(&args.model, args.texts.as_deref(), args.count, args.tokens_max);
+    };
+    let vocabulary = load(args, Compute::Float32, NonZeroUsize::MIN)?.vocabulary();
+    Texts::synthetic(args.count.get().min(SYNTHETIC_TOKENS / tokens).max(1), tokens, vocabulary)
+}
+
+/// Cost against length and batch size, of everything this CPU has, on all cores.
+fn plots(args: &Args, dir: &Path) -> Result<String> {
+    let threads = args.threads.first().map_or_else(all_cores, |threads| Ok(*threads))?;
+    let mut curves = Vec::new();
+    for compute in Compute::ALL.into_iter().filter(|compute| is_asked(args, *compute)) {
+        match load(args, compute, threads) {
+            Ok(engine) if engine.compute() == compute => {
+                let name = format!("{} ({})", compute.name(), engine.computes_with());
+                curves.push(sweep::measure(&engine, name)?);
+            }
+            Ok(_) => crate::progress(&format!("{}: not on this CPU", compute.name())),
+            Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", compute.name())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let model = args.model.file_name().unwrap_or_default().to_string_lossy();
+    sweep::write(dir, &model, threads, &curves)
 }
 
 /// The vectors that all others are compared with: ours in float32.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::TokenIds;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -14,6 +15,8 @@ const NOVELS: &str = include_str!("../texts/novels.txt");
 const QUERY: &str = "what should a traveller know about the weather in the mountains before they set out";
 /// Tokens of the short query, special tokens included.
 const QUERY_TOKENS: usize = 8;
+/// Of all random ids.
+const SEED: u64 = 1;
 
 /// In which order texts are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,6 +70,19 @@ impl Texts {
         Ok(Self { arrival, query: encode(&cut(QUERY_TOKENS)?, QUERY)? })
     }
 
+    /// `count` texts of `tokens` random ids each; the query is random as well.
+    ///
+    /// # Errors
+    /// Never where `vocabulary` is not 0.
+    pub(crate) fn synthetic(count: usize, tokens: NonZeroUsize, vocabulary: usize) -> Result<Self> {
+        let mut rng = StdRng::seed_from_u64(SEED);
+        let arrival = (0..count).map(|_| draw_ids(tokens.get(), vocabulary, &mut rng));
+        Ok(Self {
+            arrival: arrival.collect::<Result<_>>()?,
+            query: draw_ids(QUERY_TOKENS, vocabulary, &mut rng)?,
+        })
+    }
+
     /// All texts in `order`.
     pub(crate) fn in_order(&self, order: Order) -> Vec<&TokenIds> {
         let mut texts: Vec<&TokenIds> = self.arrival.iter().collect();
@@ -90,6 +106,19 @@ impl Texts {
     pub(crate) fn tokens(&self) -> usize {
         self.arrival.iter().map(TokenIds::len).sum()
     }
+}
+
+/// The ids of a text of `tokens` tokens, the same in every run.
+///
+/// # Errors
+/// Where `tokens` or `vocabulary` is 0.
+pub(crate) fn random_ids(tokens: usize, vocabulary: usize) -> Result<TokenIds> {
+    draw_ids(tokens, vocabulary, &mut StdRng::seed_from_u64(SEED))
+}
+
+fn draw_ids(tokens: usize, vocabulary: usize, rng: &mut StdRng) -> Result<TokenIds> {
+    let last = u32::try_from(vocabulary)?.checked_sub(1).context("a vocabulary of no token")?;
+    Ok(TokenIds::new((0..tokens).map(|_| rng.random_range(0..=last)).collect())?)
 }
 
 fn tokenizer(file: &Path, tokens_max: usize) -> Result<Tokenizer> {

@@ -41,6 +41,24 @@ impl Compute {
     }
 }
 
+/// What a model would be if it were loaded, told without reading its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// What it is computed with: the choice that was asked for, or candle where own kernels do not compute this model.
+    pub compute: Compute,
+    /// Values per vector.
+    pub width: usize,
+    /// Most tokens of one text.
+    pub tokens_max: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(shape: &Shape, compute: Compute) -> Result<Self, LoadError> {
+        let compute = tier(shape, compute)?.map_or(Compute::Candle, |_| compute);
+        Ok(Self { compute, width: shape.hidden, tokens_max: shape.tokens_max })
+    }
+}
+
 /// A loaded model.
 pub(crate) enum Model {
     Own(Encoder, Compute),
@@ -89,11 +107,6 @@ impl Model {
             Self::Candle(encoder) => Ok(crate::model::read(&encoder.forward(batch)?, pool)?),
         }
     }
-}
-
-/// What a model of this shape is computed with where `compute` was asked for.
-pub(crate) fn plan(shape: &Shape, compute: Compute) -> Result<Compute, LoadError> {
-    Ok(tier(shape, compute)?.map_or(Compute::Candle, |_| compute))
 }
 
 /// The tier of own kernels; none where candle computes.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::batch::RaggedBatch;
-use crate::compute::{self, Compute, Model};
+use crate::compute::{Compute, Model, Plan};
 use crate::config::Shape;
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
@@ -57,12 +57,12 @@ impl Engine {
         })
     }
 
-    /// What the model in `model_dir` would be computed with if it were loaded with `compute`; reads no weights.
+    /// What the model in `model_dir` would be if it were loaded with `compute`; reads no weights.
     ///
     /// # Errors
     /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
-    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Compute, LoadError> {
-        compute::plan(&Shape::read(&model_dir.join("config.json"))?, compute)
+    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Plan, LoadError> {
+        Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute)
     }
 
     /// Values per vector.

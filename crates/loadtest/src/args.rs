@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use hyper::{Uri, header::HeaderValue};
 
-use crate::{client::Target, report::Form, run::Config, workload::Choice};
+use crate::{api::Api, client::Target, report::Form, run::Config, versus::Peer, workload::Choice};
 
 const AFTER_HELP: &str = "\
 A closed loop: each client has its own keep-alive connection and sends its next request when it has the answer to the \
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Where the server listens
     #[arg(long, default_value = "http://127.0.0.1:8888")]
     url: String,
-    /// Let `--url` point at another machine
+    /// Let `--url` and `--peer` point at another machine
     #[arg(long)]
     allow_remote: bool,
     /// Bearer key of the server; `@FILE` reads it from a file, which keeps it out of the list of processes
@@ -64,6 +64,21 @@ pub(crate) struct Args {
     /// Process of the server whose resident memory is watched; may be repeated
     #[arg(long, value_name = "PID")]
     server_pid: Vec<u32>,
+    /// Another server that gets the same load in turns with `--url`; ours is asked to leave its caches aside
+    #[arg(long, value_name = "URL", conflicts_with = "workload")]
+    peer: Option<String>,
+    /// What the peer speaks; `auto` tries one after the other
+    #[arg(long, value_enum, requires = "peer", default_value_t = PeerApi::Auto)]
+    peer_api: PeerApi,
+    /// The `model` of requests to a peer's `/v1/embeddings`
+    #[arg(long, requires = "peer", default_value = "default", value_name = "NAME")]
+    peer_model: String,
+    /// Process of the peer whose resident memory is watched; may be repeated
+    #[arg(long, requires = "peer", value_name = "PID")]
+    peer_pid: Vec<u32>,
+    /// Turns of each server, with `--seconds` each
+    #[arg(long, requires = "peer", default_value = "3", value_name = "N")]
+    rounds: NonZeroUsize,
     /// Report as one JSON object
     #[arg(long)]
     json: bool,
@@ -77,14 +92,22 @@ enum WorkloadName {
     Repeat,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PeerApi {
+    /// `/embed` first, then `/v1/embeddings`
+    Auto,
+    /// `POST /embed`, as text-embeddings-inference has it
+    Embed,
+    /// `POST /v1/embeddings`, as OpenAI has it
+    Openai,
+}
+
 impl Args {
     /// Checks what clap cannot: the address and the key.
     pub(crate) fn into_config(self) -> anyhow::Result<Config> {
-        let base = parse_base(&self.url)?;
-        ensure!(
-            self.allow_remote || is_loopback(&base),
-            "`--url` is {base}, which is another machine: load on it needs `--allow-remote`"
-        );
+        let base = parse_base("--url", &self.url)?;
+        self.ensure_allowed("--url", &base)?;
+        let peer = self.peer()?;
         ensure!(!self.seconds.is_zero(), "`--seconds` is 0, there would be nothing to measure");
         ensure!(!self.timeout_seconds.is_zero(), "`--timeout-seconds` is 0, no request could be answered");
         let choice = match self.workload {
@@ -95,6 +118,7 @@ impl Args {
             file: self.file,
             target: Target {
                 base,
+                api: Api::Embed,
                 bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
                 no_cache: self.no_cache,
                 timeout: self.timeout_seconds,
@@ -107,7 +131,37 @@ impl Args {
             seed: self.seed,
             server_pids: self.server_pid,
             form: if self.json { Form::Json } else { Form::Table },
+            peer,
         })
+    }
+
+    /// The other server; it is sent no key of ours.
+    fn peer(&self) -> anyhow::Result<Option<Peer>> {
+        let Some(url) = &self.peer else { return Ok(None) };
+        let base = parse_base("--peer", url)?;
+        self.ensure_allowed("--peer", &base)?;
+        let openai = || Api::OpenAi { model: self.peer_model.clone() };
+        let apis = match self.peer_api {
+            PeerApi::Auto => vec![Api::Embed, openai()],
+            PeerApi::Embed => vec![Api::Embed],
+            PeerApi::Openai => vec![openai()],
+        };
+        let target = Target {
+            base,
+            api: apis[0].clone(),
+            bearer: None,
+            no_cache: false,
+            timeout: self.timeout_seconds,
+        };
+        Ok(Some(Peer { target, apis, pids: self.peer_pid.clone(), rounds: self.rounds }))
+    }
+
+    fn ensure_allowed(&self, flag: &str, base: &Uri) -> anyhow::Result<()> {
+        ensure!(
+            self.allow_remote || is_loopback(base),
+            "`{flag}` is {base}, which is another machine: load on it needs `--allow-remote`"
+        );
+        Ok(())
     }
 }
 
@@ -145,10 +199,10 @@ impl Secret {
     }
 }
 
-fn parse_base(url: &str) -> anyhow::Result<Uri> {
+fn parse_base(flag: &str, url: &str) -> anyhow::Result<Uri> {
     let base: Uri =
-        url.trim_end_matches('/').parse().with_context(|| format!("`--url` {url} is not an address"))?;
-    ensure!(base.scheme_str() == Some("http"), "`--url` is {url}, it must begin with http://");
+        url.trim_end_matches('/').parse().with_context(|| format!("`{flag}` {url} is not an address"))?;
+    ensure!(base.scheme_str() == Some("http"), "`{flag}` is {url}, it must begin with http://");
     Ok(base)
 }
 
@@ -180,6 +234,7 @@ mod tests {
         {
             assert!(config(&["--url", url]).unwrap_err().to_string().contains("--allow-remote"), "{url}");
             assert!(config(&["--url", url, "--allow-remote"]).is_ok(), "{url}");
+            assert!(config(&["--peer", url]).unwrap_err().to_string().contains("`--peer`"), "{url}");
         }
     }
 

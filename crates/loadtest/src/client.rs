@@ -11,14 +11,18 @@ use hyper::{
     header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::api::Api;
 
 /// The server under load and how it is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// Scheme, host and port.
     pub(crate) base: Uri,
+    /// The form in which it is asked.
+    pub(crate) api: Api,
     /// Value of the `authorization` header.
     pub(crate) bearer: Option<HeaderValue>,
     /// Ask the server to leave its caches aside.
@@ -69,18 +73,15 @@ impl Client {
 
     /// Sends `texts` and waits for the whole answer.
     pub(crate) async fn embed(&mut self, texts: &[Cow<'_, str>]) -> Outcome {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            inputs: &'a [Cow<'a, str>],
-            truncate: bool,
-            normalize: bool,
-        }
-        let body = match serde_json::to_vec(&Body { inputs: texts, truncate: true, normalize: true }) {
-            Ok(body) => body.into(),
+        let body = match self.target.api.body(texts) {
+            Ok(body) => body,
             Err(error) => return Outcome::Failed(format!("request: {error}")),
         };
-        match timeout(self.target.timeout, self.send(Method::POST, "/embed", body)).await {
-            Ok(Ok((StatusCode::OK, headers, body))) => read_answer(&headers, &body, texts.len()),
+        let path = self.target.api.path();
+        match timeout(self.target.timeout, self.send(Method::POST, path, body)).await {
+            Ok(Ok((StatusCode::OK, headers, body))) => {
+                read_answer(&self.target.api, &headers, &body, texts.len())
+            }
             Ok(Ok((status, _, body))) => Outcome::Failed(name_refusal(status, &body)),
             Ok(Err(cause)) => Outcome::Failed(format!("connection: {cause}")),
             Err(_) => Outcome::TimedOut,
@@ -137,10 +138,8 @@ impl Client {
     }
 }
 
-/// Counts the rows by their brackets: to parse every number would load the machine that is being measured.
-fn read_answer(headers: &HeaderMap, body: &[u8], texts: usize) -> Outcome {
-    let rows = body.iter().filter(|byte| **byte == b'[').count().saturating_sub(1);
-    if rows != texts || !body.ends_with(b"]]") {
+fn read_answer(api: &Api, headers: &HeaderMap, body: &[u8], texts: usize) -> Outcome {
+    if !api.answers(body, texts) {
         return Outcome::Failed("200 with a wrong number of vectors".to_owned());
     }
     let hits = headers.get("x-cache-hits").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -172,13 +171,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_must_have_a_row_for_each_text() {
+    fn hits_are_those_of_the_header() {
         let headers =
             HeaderMap::from_iter([("x-cache-hits".parse().unwrap(), HeaderValue::from_static("1"))]);
-        assert_eq!(read_answer(&headers, b"[[1,2],[3,4]]", 2), Outcome::Answered { hits: 1 });
-        for wrong in [b"[[1,2]]".as_slice(), b"[[1,2],[3,4]", b"[]", b""] {
-            assert!(matches!(read_answer(&headers, wrong, 2), Outcome::Failed(_)));
-        }
+        let read = |body: &[u8]| read_answer(&Api::Embed, &headers, body, 2);
+        assert_eq!(read(b"[[1,2],[3,4]]"), Outcome::Answered { hits: 1 });
+        assert!(matches!(read(b"[[1,2]]"), Outcome::Failed(_)));
     }
 
     #[test]

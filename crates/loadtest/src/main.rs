@@ -2,6 +2,7 @@
 //!
 //! # Goals
 //! - Numbers that can be believed: what the load was, on which machine, and what went wrong stand beside them.
+//! - Another server gets the same load in turns with ours.
 //! - A timeout counts as the time it took; no slow answer is left out.
 //!
 //! # Non-goals
@@ -21,6 +22,7 @@ mod workload;
 
 mod drive;
 
+mod api;
 mod client;
 
 mod record;
@@ -30,6 +32,7 @@ mod memory;
 
 mod report;
 mod run;
+mod versus;
 
 use std::{
     io::{self, Write},

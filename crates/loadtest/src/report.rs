@@ -59,11 +59,11 @@ pub(crate) struct Report {
     warm_up_errors: u64,
     timeout_seconds: f64,
     seconds: f64,
-    requests: u64,
+    pub(crate) requests: u64,
     texts: u64,
     requests_per_second: f64,
     texts_per_second: f64,
-    latency_ms: LatencyMs,
+    pub(crate) latency_ms: LatencyMs,
     hit_rate: f64,
     errors: BTreeMap<String, u64>,
     memory: Vec<Watched>,
@@ -71,11 +71,11 @@ pub(crate) struct Report {
 }
 
 #[derive(Debug, Serialize)]
-struct LatencyMs {
-    p50: f64,
+pub(crate) struct LatencyMs {
+    pub(crate) p50: f64,
     p90: f64,
-    p95: f64,
-    p99: f64,
+    pub(crate) p95: f64,
+    pub(crate) p99: f64,
     max: f64,
 }
 
@@ -131,7 +131,15 @@ impl Report {
     }
 
     fn to_text(&self) -> Result<String, std::fmt::Error> {
-        let mut text = format!("{}\n", self.numbers());
+        Ok(format!("{}\n{}", self.numbers(), self.details()?))
+    }
+
+    /// All but the numbers: errors, memory, how it was measured.
+    ///
+    /// # Errors
+    /// Never; writing to a text cannot fail.
+    pub(crate) fn details(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
         if !self.errors.is_empty() {
             writeln!(text, "{}", self.error_table())?;
         }
@@ -234,7 +242,7 @@ impl Report {
 }
 
 /// A table of a header and rows; all but the first column are numbers.
-fn table(rows: &[Vec<String>]) -> Table {
+pub(crate) fn table(rows: &[Vec<String>]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     if let Some((header, rows)) = rows.split_first() {

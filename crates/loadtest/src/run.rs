@@ -18,6 +18,7 @@ use crate::{
     memory::{self, Watched},
     report::{Form, Report, Setting},
     texts,
+    versus::{self, Peer},
     workload::{Choice, Workload},
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) server_pids: Vec<u32>,
     /// How the report is written.
     pub(crate) form: Form,
+    /// Another server, measured in turns.
+    pub(crate) peer: Option<Peer>,
 }
 
 /// What `main` prints and exits with.
@@ -79,6 +82,9 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<Ending> {
 }
 
 async fn measure(config: Config) -> anyhow::Result<Finished> {
+    if let Some(peer) = &config.peer {
+        return versus::measure(&config, peer).await;
+    }
     let workload = Arc::new(Workload::new(texts::read(&config.file)?, config.choice));
     let start_watching =
         || config.server_pids.iter().map(|pid| Watched::start(*pid)).collect::<Result<Vec<_>, _>>();
@@ -120,13 +126,13 @@ async fn measure(config: Config) -> anyhow::Result<Finished> {
 }
 
 /// Drives the load; at a terminal, with a line that shows it is alive.
-async fn with_display(name: &'static str, length: Duration, load: &Load) -> anyhow::Result<Phase> {
+pub(crate) async fn with_display(name: &str, length: Duration, load: &Load) -> anyhow::Result<Phase> {
     if !io::stderr().is_terminal() || length.is_zero() {
         return load.drive(length).await;
     }
     let bar = ProgressBar::new(length.as_secs());
     bar.set_style(ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} s, {msg}")?);
-    bar.set_prefix(name);
+    bar.set_prefix(name.to_owned());
     let started = Instant::now();
     let show = async {
         let mut tick = interval(Duration::from_millis(500));

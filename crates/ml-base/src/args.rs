@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use serde::Serialize;
 use service::{
     edition::Edition,
@@ -115,6 +115,18 @@ pub struct ServeArgs {
     /// Width of the vectors `POST /embed` answers with; one the model was trained for [default: its full width]
     #[arg(long, env = "MATRYOSHKA_DIM", value_name = "COUNT")]
     pub dimensions: Option<u32>,
+    /// Refuse `allow_untrained_dimensions`, with which a request asks for a width that its model was not trained for
+    #[arg(
+        long,
+        env = "SUTRA_FORBID_UNTRAINED_DIMENSIONS",
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "true|false"
+    )]
+    pub forbid_untrained_dimensions: bool,
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,

@@ -65,6 +65,8 @@ pub struct Limits {
     pub queue_tokens_max: usize,
     /// Tokens of one text, at most; the model's own limit may be lower.
     pub tokens_max: usize,
+    /// No request may ask for a width that its model was not trained for.
+    pub forbid_untrained_dimensions: bool,
     /// Calls at once.
     pub calls_max: usize,
     /// Texts of one call.
@@ -177,6 +179,7 @@ fn limits(args: &ServeArgs, problems: &mut Problems) -> Limits {
         batch_texts_max: args.batch_texts_max.unwrap_or(edition.chunk_texts_max),
         queue_tokens_max: args.queue_tokens_max,
         tokens_max: edition.tokens_max,
+        forbid_untrained_dimensions: args.forbid_untrained_dimensions,
         calls_max: args.calls_max.unwrap_or(edition.requests_max),
         call_texts_max: args.call_texts_max.unwrap_or(edition.request_texts_max),
         text_bytes_max: args.text_bytes_max,

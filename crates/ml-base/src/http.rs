@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use protocol::{
-    embed_json::{self, EmbedCall, Shape, TextLimits, TextsAnswer},
+    embed_json::{self, EmbedCall, Shape, TextLimits, TextsAnswer, UntrainedDimensions},
     error::{ApiError, ErrorCode},
 };
 use service::{
@@ -20,7 +20,7 @@ use service::{
     refusal::{self, Speaks},
 };
 use tokio::time::Instant;
-use vector::{Finish, Normalization};
+use vector::{Finish, Normalization, Widths};
 
 use crate::{
     item::{Input, Item},
@@ -87,13 +87,18 @@ fn text_limits(replica: &Replica) -> TextLimits {
         texts_max: replica.limits.call_texts_max,
         text_bytes_max: replica.limits.text_bytes_max,
         edition: replica.limits.edition.name(),
+        untrained_dimensions: match replica.limits.forbid_untrained_dimensions {
+            true => UntrainedDimensions::Forbidden,
+            false => UntrainedDimensions::OnRequest,
+        },
     }
 }
 
 fn finish(model: &Described, call: &EmbedCall) -> Result<Finish, ApiError> {
     let normalization = if call.normalize { Normalization::Unit } else { Normalization::Raw };
+    let widths = if call.allow_untrained_dimensions { Widths::Any } else { Widths::Trained };
     model
-        .finish(call.dimensions, normalization)
+        .finish(call.dimensions, widths, normalization)
         .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))
 }
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, LoadError, Plan, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot};
-use vector::Normalization;
+use vector::{Normalization, Widths};
 
 use crate::{
     args::{Dtype, ModelsLoad},
@@ -126,8 +126,11 @@ fn describe_all(model: &ModelConfig, limits: &Limits) -> anyhow::Result<Vec<Desc
 }
 
 fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::Result<Described> {
-    let compute = compute(&files, model.dtype)?;
-    let tokens_max = files.tokens_max.min(limits.tokens_max);
+    let Plan { compute, width, tokens_max } = plan(&files, model.dtype)?;
+    if width != files.width as usize {
+        bail!("config.json gives vectors of {width} numbers, its hidden_size is {}", files.width);
+    }
+    let tokens_max = tokens_max.min(files.tokens_max).min(limits.tokens_max);
     let load = MemoryLoad { compute, threads: limits.worker_threads, tokens_max };
     let described = Described {
         identity: files.identity.to_string(),
@@ -138,14 +141,14 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
         need_bytes: load.need_bytes(&files),
         files,
     };
-    described.finish(None, Normalization::Unit).context("--dimensions")?;
+    described.finish(None, Widths::Trained, Normalization::Unit).context("--dimensions")?;
     let Described { files, identity, .. } = &described;
     tracing::info!(model = files.id, identity, width = files.width, tokens_max, "model found");
     Ok(described)
 }
 
-/// What the model will be computed with, before its weights are read.
-fn compute(files: &ModelFiles, dtype: Dtype) -> Result<Compute, LoadError> {
+/// What the model will be once its weights are read.
+fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
     let plan = |compute| Engine::plan(&files.directory, compute);
     match dtype {
         Dtype::Float32 => plan(Compute::Float32),
@@ -180,7 +183,7 @@ impl Loader for EngineLoader {
         let config = self.engine_config(&model.described);
         let engine = Engine::load(&files.directory, &config)?;
         let limits = TokenizerLimits {
-            tokens_max: (*tokens_max).min(engine.tokens_max()),
+            tokens_max: *tokens_max,
             text_bytes_max: self.limits.text_bytes_max,
             vocabulary: engine.vocabulary(),
         };

@@ -38,6 +38,15 @@ impl Shape {
     }
 }
 
+/// Whether a request may ask for a width that its model was not trained for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UntrainedDimensions {
+    /// Where it says `allow_untrained_dimensions`.
+    OnRequest,
+    /// Not even then.
+    Forbidden,
+}
+
 /// What one request may hold.
 #[derive(Debug, Clone, Copy)]
 pub struct TextLimits {
@@ -47,6 +56,8 @@ pub struct TextLimits {
     pub text_bytes_max: usize,
     /// Name of the edition the limits come from, for messages.
     pub edition: &'static str,
+    /// Whether a width that was not trained can be asked for.
+    pub untrained_dimensions: UntrainedDimensions,
 }
 
 /// A request to embed texts, checked against [`TextLimits`] but not yet against a model.
@@ -62,6 +73,8 @@ pub struct EmbedCall {
     pub normalize: bool,
     /// Cut the vectors to this width; `None` means the served default.
     pub dimensions: Option<u32>,
+    /// Also where the model was not trained for that width.
+    pub allow_untrained_dimensions: bool,
     /// What to do with a text over the model's limit.
     pub truncation: Truncation,
     /// Name of a prompt the model ships; `None` for its default one, empty for none.
@@ -79,6 +92,7 @@ struct RawCall {
     model: Option<String>,
     normalize: Option<bool>,
     dimensions: Option<u32>,
+    allow_untrained_dimensions: Option<bool>,
     truncate: Option<bool>,
     truncation_direction: Option<Direction>,
     prompt_name: Option<String>,
@@ -154,6 +168,7 @@ pub fn parse(body: &[u8], limits: &TextLimits) -> Result<EmbedCall, ApiError> {
         model: raw.model.filter(|model| !model.is_empty()),
         normalize: raw.normalize.unwrap_or(true),
         dimensions: raw.dimensions,
+        allow_untrained_dimensions: check_untrained(raw.allow_untrained_dimensions, limits)?,
         truncation: truncation(raw.truncate, raw.truncation_direction),
         prompt_name: raw.prompt_name,
         cache_ttl: check_ttl(raw.cache_ttl_seconds)?,
@@ -184,6 +199,16 @@ fn truncation(truncate: Option<bool>, direction: Option<Direction>) -> Truncatio
         (Some(false), _) => Truncation::None,
         (_, Some(Direction::Left)) => Truncation::Left,
         (_, Some(Direction::Right) | None) => Truncation::Right,
+    }
+}
+
+fn check_untrained(allow: Option<bool>, limits: &TextLimits) -> Result<bool, ApiError> {
+    match (allow.unwrap_or(false), limits.untrained_dimensions) {
+        (true, UntrainedDimensions::Forbidden) => {
+            let message = "`allow_untrained_dimensions` is true, but only trained widths are served here";
+            Err(ApiError::new(ErrorCode::Invalid, message).at_field("allow_untrained_dimensions"))
+        }
+        (allow, _) => Ok(allow),
     }
 }
 
@@ -262,7 +287,12 @@ pub struct TextsAnswer<'a> {
 mod tests {
     use super::*;
 
-    const LIMITS: TextLimits = TextLimits { texts_max: 4, text_bytes_max: 32, edition: "simple" };
+    const LIMITS: TextLimits = TextLimits {
+        texts_max: 4,
+        text_bytes_max: 32,
+        edition: "simple",
+        untrained_dimensions: UntrainedDimensions::OnRequest,
+    };
 
     fn refusal(body: &[u8]) -> ApiError {
         parse(body, &LIMITS).expect_err("the body should be refused")
@@ -322,6 +352,25 @@ mod tests {
             assert!(error.message.contains("JSON"), "{error}");
         }
         assert!(refusal(br#"{"texts": ["a"]} trailing"#).message.contains("goes on after"));
+    }
+
+    #[test]
+    fn widths_that_were_not_trained_have_to_be_asked_for_and_may_be_forbidden() {
+        let parse = |body: &[u8], untrained_dimensions| {
+            parse(body, &TextLimits { untrained_dimensions, ..LIMITS })
+                .map(|call| call.allow_untrained_dimensions)
+        };
+        let asking = br#"{"inputs": "a", "allow_untrained_dimensions": true}"#;
+        assert_eq!(parse(asking, UntrainedDimensions::OnRequest), Ok(true));
+        let error = parse(asking, UntrainedDimensions::Forbidden).unwrap_err();
+        assert_eq!(
+            (error.code, error.field.as_deref()),
+            (ErrorCode::Invalid, Some("allow_untrained_dimensions"))
+        );
+        for policy in [UntrainedDimensions::OnRequest, UntrainedDimensions::Forbidden] {
+            assert_eq!(parse(br#"{"inputs": "a"}"#, policy), Ok(false));
+            assert_eq!(parse(br#"{"inputs": "a", "allow_untrained_dimensions": false}"#, policy), Ok(false));
+        }
     }
 
     #[test]

@@ -12,6 +12,26 @@ pub enum Normalization {
     Raw,
 }
 
+/// Which widths a caller may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Widths {
+    /// Those the model was trained to be cut to.
+    Trained,
+    /// Any up to the model's own; how much is lost at one it was not trained for is the caller's to know.
+    Any,
+}
+
+/// What a model says of its widths.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelWidths<'a> {
+    /// Numbers in a pooled vector.
+    pub full: u32,
+    /// Widths it was trained to be cut to.
+    pub trained: &'a [u32],
+    /// Whether a layer-norm goes before a cut.
+    pub layer_norm_before_cut: bool,
+}
+
 /// Why a width cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FinishError {
@@ -52,27 +72,27 @@ impl Finish {
     /// Checks the asked width against the model's. `None` means the full width.
     ///
     /// # Errors
-    /// [`FinishError`] if the model has no such width or was not trained for it.
+    /// [`FinishError`] if the model has no such width, or was not trained for it and `widths` does not allow that.
     pub fn new(
         dimensions: Option<u32>,
-        width: u32,
-        trained: &[u32],
-        layer_norm_before_cut: bool,
+        model: ModelWidths<'_>,
+        widths: Widths,
         normalization: Normalization,
     ) -> Result<Self, FinishError> {
-        let asked = dimensions.unwrap_or(width);
+        let ModelWidths { full, trained, layer_norm_before_cut } = model;
+        let asked = dimensions.unwrap_or(full);
         if asked == 0 {
             return Err(FinishError::Zero);
         }
-        if asked > width {
-            return Err(FinishError::TooLarge { asked, width });
+        if asked > full {
+            return Err(FinishError::TooLarge { asked, width: full });
         }
-        if asked != width && !trained.contains(&asked) {
+        if widths == Widths::Trained && asked != full && !trained.contains(&asked) {
             return Err(FinishError::NotTrained { asked, trained: trained.to_vec() });
         }
         Ok(Self {
             dimensions: asked as usize,
-            layer_norm: layer_norm_before_cut && asked < width,
+            layer_norm: layer_norm_before_cut && asked < full,
             normalization,
         })
     }
@@ -130,8 +150,10 @@ mod tests {
 
     use super::*;
 
+    const MODEL: ModelWidths<'_> = ModelWidths { full: 8, trained: &[8, 4], layer_norm_before_cut: true };
+
     fn finish(dimensions: Option<u32>) -> Result<Finish, FinishError> {
-        Finish::new(dimensions, 8, &[8, 4], true, Normalization::Unit)
+        Finish::new(dimensions, MODEL, Widths::Trained, Normalization::Unit)
     }
 
     #[test]
@@ -145,6 +167,29 @@ mod tests {
     }
 
     #[test]
+    fn width_that_was_not_trained_can_be_had_where_any_is_allowed_but_none_above_the_models() {
+        let any = |dimensions| Finish::new(Some(dimensions), MODEL, Widths::Any, Normalization::Unit);
+        assert_eq!(any(3).unwrap().apply(&[1.0; 8]).len(), 3);
+        assert_eq!(any(0), Err(FinishError::Zero));
+        assert_eq!(any(9), Err(FinishError::TooLarge { asked: 9, width: 8 }));
+    }
+
+    #[test]
+    fn layer_norm_is_over_the_full_width_and_unit_norm_over_what_is_left() {
+        // Mean 0, variance 25: the layer-norm divides by 5 (epsilon is 1e-5), the cut leaves [1, -1, 1, -1].
+        let pooled = [5.0, -5.0, 5.0, -5.0, 5.0, -5.0, 5.0, -5.0];
+        let raw = Finish::new(Some(4), MODEL, Widths::Trained, Normalization::Raw).unwrap().apply(&pooled);
+        assert!(raw.iter().zip([1.0, -1.0, 1.0, -1.0]).all(|(found, wanted)| (found - wanted).abs() < 1e-6));
+        assert_eq!(finish(Some(4)).unwrap().apply(&pooled), [0.5, -0.5, 0.5, -0.5]);
+        // A mean that is not 0 goes away before the cut, which a unit norm alone would not do.
+        let shifted = pooled.map(|value| value + 7.0);
+        let moved = finish(Some(4)).unwrap().apply(&shifted);
+        assert!(
+            moved.iter().zip([0.5, -0.5, 0.5, -0.5]).all(|(found, wanted)| (found - wanted).abs() < 1e-6)
+        );
+    }
+
+    #[test]
     fn full_width_is_not_layer_normed() {
         let vector = finish(None).unwrap().apply(&[3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         assert_eq!(vector[..2], [0.6, 0.8]);
@@ -153,7 +198,8 @@ mod tests {
     #[test]
     fn raw_full_width_is_the_stored_vector_bit_for_bit() {
         let pooled = [0.1_f32, -2.5, 3e-20, 7.0, 1.0, 2.0, 3.0, 4.0];
-        let raw = Finish::new(None, 8, &[8], false, Normalization::Raw).unwrap();
+        let plain = ModelWidths { trained: &[8], layer_norm_before_cut: false, ..MODEL };
+        let raw = Finish::new(None, plain, Widths::Trained, Normalization::Raw).unwrap();
         assert_eq!(raw.apply(&pooled), pooled);
     }
 

@@ -12,4 +12,4 @@
 pub mod codec;
 pub mod finish;
 
-pub use finish::{Finish, FinishError, Normalization};
+pub use finish::{Finish, FinishError, ModelWidths, Normalization, Widths};

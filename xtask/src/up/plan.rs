@@ -142,13 +142,12 @@ impl Plan {
         named.chain(self.balancer_program().map(|_| stats())).collect()
     }
 
-    /// The default model and those of `ML_BASE_MODELS`, which every replica reads itself: all are fetched once, before
-    /// replicas that are waited for would do it.
-    pub(super) fn models(&self) -> Vec<String> {
-        let others = self.host.variable("ML_BASE_MODELS").map(|names| names.to_string_lossy().into_owned());
-        let others = others.unwrap_or_default();
-        let others = others.split(',').map(str::trim).filter(|name| !name.is_empty());
-        iter::once(self.model.as_str()).chain(others).map(str::to_owned).collect()
+    /// What the caller names in `ML_BASE_MODELS`. Directories are absolute: services do not run where the caller is.
+    pub(super) fn further_models(&self) -> Vec<String> {
+        let names = self.host.variable("ML_BASE_MODELS").map(|names| names.to_string_lossy().into_owned());
+        let names = names.unwrap_or_default();
+        let names = names.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names.map(model::absolute_directory).collect()
     }
 
     /// How others talk to HAProxy, where it runs.

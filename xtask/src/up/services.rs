@@ -75,6 +75,7 @@ impl Grid<'_> {
         let variables = variables
             .fixed("ML_BASE_PORT", port.to_string())
             .fixed("MODEL_NAME", &self.plan.model)
+            .fixed("ML_BASE_MODELS", self.plan.further_models().join(","))
             .fixed("ML_BASE_MODEL_STORE", self.workspace.models())
             // The engine has threads of its own; without this candle reads /proc/cpuinfo before every product.
             .fixed("RAYON_NUM_THREADS", "1");
@@ -189,6 +190,16 @@ mod tests {
             assert_eq!(told("SUTRA_CACHE_PORT").as_deref(), Some("9002"));
             assert_eq!(told("SUTRA_CACHE_ENABLED").as_deref(), Some("true"));
         }
+    }
+
+    #[test]
+    fn further_models_are_passed_on_to_every_replica() {
+        let plan = balanced_with(None, 2, &[("ML_BASE_MODELS", "small, /,bge-small-en-v1.5,")]);
+        for replica in ["ml-base-1", "ml-base-2"] {
+            let told = variable(&plan, replica, "ML_BASE_MODELS");
+            assert_eq!(told.as_deref(), Some("small,/,bge-small-en-v1.5"));
+        }
+        assert_eq!(variable(&balanced(None, 2), "ml-base-1", "ML_BASE_MODELS").as_deref(), Some(""));
     }
 
     #[test]

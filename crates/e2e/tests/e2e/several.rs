@@ -185,3 +185,32 @@ async fn default_prompt_of_a_model_is_part_of_what_its_vectors_are_found_by() {
     let direct = grid.ml_base().connect().await.ask(&json!({"inputs": "w1"})).await;
     assert_same(&direct.rows(), &default.rows(), "ml-base's own door");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_width_that_a_model_was_not_trained_for_refuses_the_start_with_those_trained() {
+    let [first, second] = models();
+    let arguments = ["--port", "0", "--models", second.argument(), "--dimensions", "64"];
+    let mut ml_base = start_ml_base(first.path(), &arguments);
+    assert_eq!(ml_base.end().await.code(), Some(1), "{}", ml_base.log());
+    let said = ml_base.log();
+    assert!(
+        said.contains(second.id()) && said.contains("`dimensions` is 64, the model was trained for 96"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_width_that_was_not_trained_is_the_same_at_both_doors() {
+    let model = TinyModel::new(1, 2);
+    let grid = Grid::of_model(model.path()).start().await.unwrap();
+    let asking = json!({"inputs": TEXTS, "dimensions": 10, "allow_untrained_dimensions": true});
+    let [proxy, direct] =
+        [grid.connect().await.ask(&asking).await, grid.ml_base().connect().await.ask(&asking).await];
+    assert_eq!(proxy.rows()[0].len(), 10);
+    assert_same(&proxy.rows(), &direct.rows(), "cut to 10");
+    for mut client in [grid.connect().await, grid.ml_base().connect().await] {
+        let answer = client.ask(&json!({"inputs": TEXTS, "dimensions": 10})).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.shown());
+        assert!(answer.shown().contains("the model was trained for 64"), "{}", answer.shown());
+    }
+}

@@ -8,12 +8,12 @@ use axum::{
     http::{HeaderMap, Request, Response, header},
 };
 use protocol::{
-    embed_json::{self, EmbedCall, TextLimits},
+    embed_json::{self, EmbedCall, TextLimits, UntrainedDimensions},
     error::{ApiError, ErrorCode},
 };
 use service::refusal::{self, Speaks};
 use tokio::time::Instant;
-use vector::{Finish, Normalization};
+use vector::{Finish, ModelWidths, Normalization, Widths};
 
 use crate::{
     answer::{self, Rendering},
@@ -42,6 +42,10 @@ impl Front {
             texts_max: self.config.requests.texts_max,
             text_bytes_max: self.config.requests.text_bytes_max,
             edition: self.config.edition.name(),
+            untrained_dimensions: match self.config.forbid_untrained_dimensions {
+                true => UntrainedDimensions::Forbidden,
+                false => UntrainedDimensions::OnRequest,
+            },
         };
         let parse_apart = body.as_ref().len() > BODY_BYTES_INLINE_MAX;
         // The body is kept to the end: its share of the budget stands for the texts made from it.
@@ -90,16 +94,22 @@ impl Front {
     fn resolve(&self, call: &EmbedCall) -> Result<Resolved, ApiError> {
         let model = self.models.served()?.find(call.model.as_deref())?.clone();
         let prompt = model.prompts.find(call.prompt_name.as_deref())?.into();
-        let finish = Finish::new(
-            call.dimensions.or(self.config.dimensions),
-            model.width,
-            &model.trained_dimensions,
-            model.layer_norm_before_cut,
-            if call.normalize { Normalization::Unit } else { Normalization::Raw },
-        )
-        .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))?;
+        let finish = finish(&model, call, self.config.dimensions)?;
         Ok(Resolved { model, prompt, finish })
     }
+}
+
+/// `default` is the width of a call that asks for none; every model that is served was trained for it.
+fn finish(model: &Model, call: &EmbedCall, default: Option<u32>) -> Result<Finish, ApiError> {
+    let of_model = ModelWidths {
+        full: model.width,
+        trained: &model.trained_dimensions,
+        layer_norm_before_cut: model.layer_norm_before_cut,
+    };
+    let widths = if call.allow_untrained_dimensions { Widths::Any } else { Widths::Trained };
+    let normalization = if call.normalize { Normalization::Unit } else { Normalization::Raw };
+    Finish::new(call.dimensions.or(default), of_model, widths, normalization)
+        .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))
 }
 
 /// What a call means under the model that is served now.

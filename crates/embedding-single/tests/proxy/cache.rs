@@ -1,6 +1,6 @@
 //! What comes from the cache, what is computed, and how often.
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
@@ -112,6 +112,24 @@ async fn one_cached_vector_serves_every_width_and_norm() {
     let cut = connection.embed(&json!({"inputs": "one", "dimensions": 2})).await;
     assert_eq!((cut.rows()[0].len(), cut.header("x-cache")), (2, "hit"));
     assert_eq!(grid.fake.texts().len(), 1);
+}
+
+#[tokio::test]
+async fn a_width_that_was_not_trained_has_to_be_asked_for_by_name_and_may_be_forbidden() {
+    let grid = Grid::start(&[]).await;
+    let mut connection = grid.connect().await;
+    let whole = connection.embed(&json!({"inputs": "one", "normalize": false})).await.rows().remove(0);
+    let asking = json!({"inputs": "one", "dimensions": 3, "allow_untrained_dimensions": true});
+    let cut = connection.embed(&asking).await;
+    assert_eq!((cut.rows()[0].len(), cut.header("x-cache")), (3, "hit"), "{whole:?}");
+    let refused = connection.embed(&json!({"inputs": "one", "dimensions": 3})).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let wider = json!({"inputs": "one", "dimensions": 5, "allow_untrained_dimensions": true});
+    assert_eq!(connection.embed(&wider).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let strict = Grid::start(&["--forbid-untrained-dimensions"]).await;
+    let refused = strict.connect().await.embed(&asking).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.json()["field"], "allow_untrained_dimensions");
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ async fn bad_options_are_refused_by_name_in_both_shapes() {
         ("dimensions", json!(5), wrong, "dimensions", "is 5, the model has 4"),
         ("dimensions", json!(3), wrong, "dimensions", "is 3, the model was trained for 4, 2"),
         ("dimensions", json!(-1), bad, "dimensions", "invalid value: integer `-1`"),
+        ("allow_untrained_dimensions", json!(3), bad, "allow_untrained_dimensions", "invalid type"),
         ("prompt_name", json!("query"), wrong, "prompt_name", "`query`"),
         ("cache_ttl_seconds", json!(0), wrong, "cache_ttl_seconds", "the least is 1"),
         ("normalise", json!(true), bad, "normalise", "unknown field"),

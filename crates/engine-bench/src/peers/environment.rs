@@ -89,9 +89,10 @@ impl Environment {
     /// Exports the model for all peers, once for each model.
     pub(crate) fn prepare(&self, task: Task, place: &Place) -> Result<()> {
         let mut prepare = self.script("prepare");
-        prepare.args(common(task, place)).stdout(log(&place.log("prepare"))?);
-        // The names of the steps are progress; the rest of what libraries say is in the log.
-        let status = prepare.stderr(Stdio::inherit()).status().context("start peers.py")?;
+        // The names of the steps are progress; what libraries say is in the log.
+        let log = log(&place.log("prepare"))?;
+        prepare.args(common(task, place)).stdout(std::io::stderr()).stderr(log);
+        let status = prepare.status().context("start peers.py")?;
         if !status.success() {
             bail!("`peers.py prepare` failed ({status})");
         }

@@ -4,6 +4,7 @@
 
 mod server;
 
+mod peers;
 mod reports;
 mod workloads;
 

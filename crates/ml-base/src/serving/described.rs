@@ -2,7 +2,7 @@
 
 use engine::Compute;
 use protocol::inference::{self, PrecisionClass};
-use vector::{Finish, FinishError, Normalization};
+use vector::{Finish, FinishError, ModelWidths, Normalization, Widths};
 
 use crate::model::ModelFiles;
 
@@ -29,18 +29,19 @@ impl Described {
         self.files.width as usize
     }
 
+    /// `dimensions` is what a call asks for; without it the configured width is served.
     pub(crate) fn finish(
         &self,
         dimensions: Option<u32>,
+        widths: Widths,
         normalization: Normalization,
     ) -> Result<Finish, FinishError> {
-        Finish::new(
-            dimensions.or(self.dimensions),
-            self.files.width,
-            &self.files.trained_dimensions,
-            self.files.layer_norm_before_cut,
-            normalization,
-        )
+        let of_model = ModelWidths {
+            full: self.files.width,
+            trained: &self.files.trained_dimensions,
+            layer_norm_before_cut: self.files.layer_norm_before_cut,
+        };
+        Finish::new(dimensions.or(self.dimensions), of_model, widths, normalization)
     }
 
     pub(crate) fn message(&self) -> inference::ModelInfo {

@@ -170,7 +170,7 @@ impl Keeper {
     fn idle(&self) -> impl Iterator<Item = (usize, Instant)> + '_ {
         self.models.iter().enumerate().skip(1).filter_map(|(index, model)| match model.usage() {
             Use::IdleSince(since) => Some((index, since)),
-            Use::NotLoaded | Use::InUse => None,
+            Use::NotLoaded | Use::Busy => None,
         })
     }
 
@@ -180,7 +180,7 @@ impl Keeper {
         let others = self.models.iter().skip(1);
         let looks = others.filter_map(|model| match model.usage() {
             Use::NotLoaded => None,
-            Use::InUse => Some(now + timeout),
+            Use::Busy => Some(now + timeout),
             Use::IdleSince(since) => Some(since + timeout),
         });
         looks.min()

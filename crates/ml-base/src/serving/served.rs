@@ -56,7 +56,7 @@ pub struct Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     NotLoaded,
-    InUse,
+    Busy,
     IdleSince(Instant),
 }
 
@@ -191,7 +191,7 @@ impl Served {
     pub(super) fn usage(&self) -> Use {
         match &*self.phase.borrow() {
             Phase::Loaded(Lent { leases: 0, idle_since, .. }) => Use::IdleSince(*idle_since),
-            Phase::Loaded(_) => Use::InUse,
+            Phase::Loaded(_) => Use::Busy,
             Phase::Unloaded | Phase::Loading | Phase::Failed(_) => Use::NotLoaded,
         }
     }

@@ -13,7 +13,7 @@ use super::{read_json, refuse_unsupported};
 #[derive(Deserialize)]
 pub(super) struct Config {
     model_type: String,
-    #[serde(alias = "n_embd")]
+    #[serde(alias = "n_embd", alias = "dim")]
     pub(super) hidden_size: u32,
     #[serde(alias = "n_positions")]
     max_position_embeddings: Option<usize>,

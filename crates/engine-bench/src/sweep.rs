@@ -1,0 +1,107 @@
+//! Cost against the length of a text, and against the number of texts in a batch.
+
+mod chart;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use engine::{Engine, RaggedBatch, TokenIds};
+use serde::Serialize;
+
+use crate::figures::Spread;
+use crate::machine::Machine;
+use crate::texts::random_ids;
+use chart::Chart;
+
+/// The shortest text; each next one is twice as long.
+const LENGTH_FIRST: usize = 8;
+/// Tokens of a batch of equal texts, where a text is not longer itself.
+const BATCH_TOKENS: usize = 4096;
+/// Texts of a batch, where lengths are equal: each next is twice as many.
+const BATCH_TEXTS_MAX: usize = 256;
+/// The tokens of each text where the number of texts varies.
+const TEXT_TOKENS: usize = 80;
+/// How long a point is measured, in as many batches as fit, at least [`BATCHES_MIN`].
+const TIME_PER_POINT: Duration = Duration::from_millis(400);
+const BATCHES_MIN: usize = 3;
+
+/// What one engine costs, measured over lengths and batch sizes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Curves {
+    /// What it computes with.
+    pub(crate) name: String,
+    /// (tokens of a text, microseconds of a token).
+    pub(crate) by_length: Vec<(f64, f64)>,
+    /// (texts of a batch, texts a second).
+    pub(crate) by_batch: Vec<(f64, f64)>,
+}
+
+/// Measures `engine` up to its own longest text.
+pub(crate) fn measure(engine: &Engine, name: String) -> Result<Curves> {
+    let doubling = |first: usize, last: usize| {
+        std::iter::successors(Some(first), |value| Some(value * 2)).take_while(move |value| *value <= last)
+    };
+    let text = |tokens| random_ids(tokens, engine.vocabulary());
+    let by_length = doubling(LENGTH_FIRST, engine.tokens_max()).map(|tokens| {
+        crate::progress(&format!("{name}: texts of {tokens} tokens"));
+        let batch = RaggedBatch::new(vec![&text(tokens)?; (BATCH_TOKENS / tokens).max(1)])?;
+        let seconds = seconds(engine, &batch)?;
+        Ok((tokens as f64, 1e6 * seconds / batch.tokens() as f64))
+    });
+    let by_length = by_length.collect::<Result<_>>()?;
+    let by_batch = doubling(1, BATCH_TEXTS_MAX).map(|texts| {
+        crate::progress(&format!("{name}: batches of {texts} texts"));
+        let one: TokenIds = text(TEXT_TOKENS.min(engine.tokens_max()))?;
+        let batch = RaggedBatch::new(vec![&one; texts])?;
+        Ok((texts as f64, texts as f64 / seconds(engine, &batch)?))
+    });
+    let by_batch = by_batch.collect::<Result<_>>()?;
+    Ok(Curves { name, by_length, by_batch })
+}
+
+/// The median of some batches after one that is not counted.
+fn seconds(engine: &Engine, batch: &RaggedBatch) -> Result<f64> {
+    engine.embed(batch)?;
+    let (begin, mut times) = (Instant::now(), Vec::new());
+    while times.len() < BATCHES_MIN || begin.elapsed() < TIME_PER_POINT {
+        let start = Instant::now();
+        engine.embed(batch)?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    Ok(Spread::of(&times).context("nothing was measured")?.median)
+}
+
+/// Writes the plots and the figures behind them; says where.
+pub(crate) fn write(dir: &Path, model: &str, threads: NonZeroUsize, curves: &[Curves]) -> Result<String> {
+    std::fs::create_dir_all(dir)?;
+    let machine = Machine::here();
+    let on = format!("{model}, {threads} threads of {}", machine.cpu);
+    let of = |points: fn(&Curves) -> &Vec<(f64, f64)>| -> Vec<(&str, &[(f64, f64)])> {
+        curves.iter().map(|curves| (curves.name.as_str(), points(curves).as_slice())).collect()
+    };
+    let length = Chart {
+        title: format!("Cost of a token by the length of its text: {on}"),
+        x: "tokens of a text",
+        y: "microseconds a token",
+        lines: of(|curves| &curves.by_length),
+    };
+    let batch = Chart {
+        title: format!("Texts of {TEXT_TOKENS} tokens a second by the batch: {on}"),
+        x: "texts of a batch",
+        y: "texts a second",
+        lines: of(|curves| &curves.by_batch),
+    };
+    let mut written = Vec::new();
+    for (name, chart) in [("cost-by-length.svg", length), ("rate-by-batch.svg", batch)] {
+        std::fs::write(dir.join(name), chart.draw()?)?;
+        written.push(dir.join(name).display().to_string());
+    }
+    let figures = dir.join("figures.json");
+    let json =
+        serde_json::json!({ "machine": machine, "model": model, "threads": threads, "curves": curves });
+    std::fs::write(&figures, format!("{json:#}\n"))?;
+    written.push(figures.display().to_string());
+    Ok(format!("written: {}", written.join(", ")))
+}
