@@ -18,7 +18,7 @@ use protocol::inference::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Request, Status};
-use vector::{Finish, Normalization, codec};
+use vector::{Finish, ModelWidths, Normalization, Widths, codec};
 
 /// Numbers of a full vector.
 const WIDTH: u32 = 16;
@@ -149,7 +149,9 @@ async fn embed(
 ) -> Response {
     let texts: Vec<String> = serde_json::from_value(body["inputs"].clone()).unwrap();
     let dimensions = body["dimensions"].as_u64().map(|width| width.try_into().unwrap());
-    let finish = Finish::new(dimensions, WIDTH, &TRAINED, true, Normalization::Unit).unwrap();
+    let of_model = ModelWidths { full: WIDTH, trained: &TRAINED, layer_norm_before_cut: true };
+    let widths = if body["allow_untrained_dimensions"] == true { Widths::Any } else { Widths::Trained };
+    let finish = Finish::new(dimensions, of_model, widths, Normalization::Unit).unwrap();
     let rows: Vec<_> = texts.iter().map(|text| finish.apply(&model.pooled(text))).collect();
     asked.lock().unwrap().push((headers, body));
     ([("x-precision", model.answered.name())], Json(rows)).into_response()
