@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Put in front of each text [default: the model's prompt `document`, `passage` or `search_document`]
     #[arg(long, value_name = "TEXT")]
     text_prompt: Option<String>,
+    /// Widths to compare besides the full one, also such as the model was not trained for [default: all it was trained for]
+    #[arg(long, value_name = "COUNT,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    widths: Vec<u32>,
     /// Exit 1 where a text's two vectors have a lower cosine than this
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     cosine_min: Option<f64>,
@@ -82,6 +85,7 @@ impl Args {
             candidate: self.candidate,
             model: self.model.filter(|model| !model.is_empty()),
             pairs,
+            widths: self.widths,
             prompts: GivenPrompts { query: self.query_prompt, text: self.text_prompt },
             bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
             ml_base: self.ml_base.map_or_else(beside_this_program, Ok)?,

@@ -72,7 +72,7 @@ impl Grpc {
                 trained: &model.trained_dimensions,
                 layer_norm_before_cut: model.layer_norm_before_cut,
             };
-            let finish = Finish::new(Some(*width), widths, Widths::Trained, Normalization::Unit)?;
+            let finish = Finish::new(Some(*width), widths, Widths::Any, Normalization::Unit)?;
             rows.extend(numbers.chunks_exact(model.width as usize).map(|pooled| finish.apply(pooled)));
         }
         Ok(())

@@ -32,7 +32,9 @@ pub(crate) struct Http {
 impl Http {
     /// The server at `base`, which may ask for a key.
     pub(crate) fn new(base: Uri, bearer: Option<HeaderValue>) -> Self {
-        Self { base, bearer, client: Client::builder(TokioExecutor::new()).build_http() }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self { base, bearer, client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// Status and body of a GET; null for a body that is no JSON.

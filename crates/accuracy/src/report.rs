@@ -134,6 +134,12 @@ impl Report {
                 notes.push(format!("prompts of the {name}: `{query}` for queries, `{text}` for texts"));
             }
         }
+        let trained = &self.reference.served.widths;
+        let untrained = self.widths.iter().filter(|row| !trained.contains(&row.width));
+        let untrained: Vec<_> = untrained.map(|row| row.width.to_string()).collect();
+        if !untrained.is_empty() {
+            notes.push(format!("widths the model was not trained for: {}", untrained.join(", ")));
+        }
         if self.reference.served.identity != self.candidate.served.identity {
             notes.push("the two serve models of different identity: cosines say little".to_owned());
         }
@@ -185,7 +191,7 @@ mod tests {
             id: "org/model".to_owned(),
             identity: identity.to_owned(),
             precision: precision.to_owned(),
-            widths: vec![768, 256],
+            widths: vec![768],
             prompts: Prompts { query: "q: ".to_owned(), text: String::new() },
         };
         let sides = [
@@ -210,6 +216,7 @@ mod tests {
             "600 texts, 700 queries",
             "as near as",
             "different identity",
+            "not trained for: 256",
             "prompts of the reference: `q: ` for queries, `` for texts",
         ] {
             assert!(text.contains(expected), "`{expected}` is missing in\n{text}");

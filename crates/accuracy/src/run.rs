@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) model: Option<String>,
     pub(crate) pairs: Pairs,
     pub(crate) prompts: GivenPrompts,
+    /// Widths to compare; those of the model where there is none.
+    pub(crate) widths: Vec<u32>,
     pub(crate) bearer: Option<HeaderValue>,
     /// Program that is started for a class.
     pub(crate) ml_base: PathBuf,
@@ -110,8 +112,9 @@ impl Config {
         let mut served = server.served().clone();
         served.prompts = served.prompts.overridden(&self.prompts);
         let all = self.pairs.with_prompts(&served.prompts);
+        let widths = served.chosen(&self.widths)?;
         let progress = Progress::count(&format!("{label}: texts and queries are embedded"), all.len());
-        let cuts = server.embed(&all, &progress).await?;
+        let cuts = server.embed(&all, &widths, &progress).await?;
         Ok(Answers { label: label.to_owned(), served, cuts })
     }
 }

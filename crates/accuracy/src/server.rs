@@ -33,6 +33,19 @@ pub(crate) struct Served {
     pub(crate) prompts: Prompts,
 }
 
+impl Served {
+    /// The full width and those asked for, descending; all it was trained for where none is.
+    ///
+    /// # Errors
+    /// If one is beyond the model.
+    pub(crate) fn chosen(&self, asked: &[u32]) -> anyhow::Result<Vec<u32>> {
+        let Some(full) = self.widths.first() else { bail!("the model has no width") };
+        let wide = asked.iter().find(|width| *width > full);
+        ensure!(wide.is_none(), "`--widths` has {}, the model has {full}", wide.unwrap_or(full));
+        Ok(if asked.is_empty() { self.widths.clone() } else { widths(*full, asked.to_vec()) })
+    }
+}
+
 /// All vectors of one width: unit norm, (texts, width).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Cut {
@@ -89,19 +102,23 @@ impl Server {
         &self.served
     }
 
-    /// The vectors of `texts`, a cut for each width of the model.
+    /// The vectors of `texts`, a cut for each of `widths`.
     ///
     /// # Errors
     /// Where a call or a text is refused, or an answer is not what was asked for.
-    pub(crate) async fn embed(&mut self, texts: &[String], progress: &Progress) -> anyhow::Result<Vec<Cut>> {
-        let widths = &self.served.widths;
+    pub(crate) async fn embed(
+        &mut self,
+        texts: &[String],
+        widths: &[u32],
+        progress: &Progress,
+    ) -> anyhow::Result<Vec<Cut>> {
         let mut cuts: Vec<Cut> = widths.iter().map(|width| Cut { width: *width, rows: Vec::new() }).collect();
         for chunk in texts.chunks(self.call_texts_max) {
             match &mut self.door {
                 Door::Grpc(grpc) => grpc.embed(chunk, &mut cuts).await?,
                 Door::Http(http, model) => {
                     for cut in &mut cuts {
-                        let rows = ask(http, model.as_deref(), &self.served.precision, chunk, cut.width);
+                        let rows = ask(http, model.as_deref(), &self.served, chunk, cut.width);
                         cut.rows.extend(rows.await.with_context(|| format!("width {}", cut.width))?);
                     }
                 }
@@ -154,7 +171,7 @@ pub(crate) fn widths(width: u32, mut trained: Vec<u32>) -> Vec<u32> {
 async fn ask(
     http: &Http,
     model: Option<&str>,
-    precision: &str,
+    served: &Served,
     texts: &[String],
     width: u32,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
@@ -163,12 +180,16 @@ async fn ask(
     if let Some(model) = model {
         body["model"] = model.into();
     }
+    if !served.widths.contains(&width) {
+        body["allow_untrained_dimensions"] = true.into();
+    }
     let (headers, answer) = http.post("/embed", &body).await?;
     let class = headers.get("x-precision").and_then(|class| class.to_str().ok());
     ensure!(
-        class.is_none_or(|class| class == precision),
-        "vectors of class {} came, {precision} was announced",
-        class.unwrap_or_default()
+        class.is_none_or(|class| class == served.precision),
+        "vectors of class {} came, {} was announced",
+        class.unwrap_or_default(),
+        served.precision
     );
     let rows: Vec<Vec<f32>> = serde_json::from_value(answer).context("read the matrix of vectors")?;
     ensure!(rows.len() == texts.len(), "{} vectors came for {} texts", rows.len(), texts.len());
@@ -191,6 +212,20 @@ mod tests {
         assert_eq!(widths(384, vec![]), [384]);
         assert_eq!(widths(384, vec![384]), [384]);
         assert_eq!(widths(768, vec![64, 768, 256]), [768, 256, 64]);
+    }
+
+    #[test]
+    fn full_width_is_always_among_the_chosen_and_none_is_beyond_it() {
+        let served = Served {
+            id: String::new(),
+            identity: String::new(),
+            precision: String::new(),
+            widths: vec![768, 256],
+            prompts: Prompts::default(),
+        };
+        assert_eq!(served.chosen(&[]).unwrap(), [768, 256]);
+        assert_eq!(served.chosen(&[100, 300, 100]).unwrap(), [768, 300, 100]);
+        assert_eq!(served.chosen(&[769]).unwrap_err().to_string(), "`--widths` has 769, the model has 768");
     }
 
     #[test]

@@ -71,6 +71,12 @@ pub(crate) struct Args {
     /// The Python that makes the environment
     #[arg(long, default_value = "python3", value_name = "FILE")]
     pub(crate) python: PathBuf,
+    /// Tell the memory of each engine as well, measured in a process of its own
+    #[arg(long)]
+    pub(crate) memory: bool,
+    /// What such a process does
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub(crate) only_memory_of: Option<String>,
     /// Report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -31,6 +31,7 @@ mod peak;
 mod work;
 
 mod figures;
+mod memory;
 mod machine;
 mod report;
 mod run;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::figures::{Agreement, Spread, quantile};
 use crate::machine::Machine;
+use crate::memory::Memory;
 use crate::peak::Peaks;
 use crate::texts::Order;
 use crate::turns::{Entry, Label, Side};
@@ -58,6 +59,8 @@ struct Row {
     query_ms_p99: Option<f64>,
     #[serde(flatten)]
     agreement: Option<Agreement>,
+    #[serde(flatten)]
+    memory: Option<Memory>,
     /// Its texts a second by those of the fastest peer.
     by_best_peer: Option<f64>,
     /// The p50 of its short query by that of the quickest peer.
@@ -149,6 +152,7 @@ impl Report {
         notes.extend(self.peaks.lines());
         let Machine { cpu, cores, load_average } = &self.machine;
         notes.push(format!("{cores} cores of {cpu}; load average when it began: {load_average}"));
+        notes.extend(self.rows.iter().filter_map(Row::memory_line));
         notes.extend(self.left_out.iter().map(|(name, reason)| format!("left out: {name}: {reason}")));
         notes
     }
@@ -170,6 +174,7 @@ fn row(entry: &Entry, order: Order, seconds: &[f64], setting: &Setting, peaks: &
         query_ms_p50: query_ms(0.5),
         query_ms_p99: query_ms(0.99),
         agreement: entry.agreement,
+        memory: entry.memory,
         by_best_peer: None,
         query_by_best_peer: None,
     })
@@ -186,6 +191,18 @@ fn compare_with_peers(rows: &mut [Row]) {
 }
 
 impl Row {
+    fn memory_line(&self) -> Option<String> {
+        // A contestant has a row for each order; its memory is one.
+        let memory = self.memory.filter(|_| self.order == Order::Arrival)?;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let (resident, weights) = (mib(memory.resident_bytes), mib(memory.weights_bytes));
+        let Label { name, threads, .. } = &self.label;
+        Some(format!(
+            "memory of {name}, {threads} thread(s), after one batch: {resident:.0} MiB, weights {weights:.0} MiB, {:.2} times",
+            resident / weights
+        ))
+    }
+
     fn cells(&self) -> Vec<String> {
         let Spread { median, min, max } = self.texts_per_second;
         let cosine = |value: fn(&Agreement) -> f64| {

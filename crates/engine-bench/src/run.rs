@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread::available_parallelism;
 
-use anyhow::{Result, bail, ensure};
-use engine::{Compute, Engine, EngineConfig, LoadError};
+use anyhow::{Context, Result, bail, ensure};
+use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch};
 
 use crate::args::Args;
 use crate::contestant::Contestant;
 use crate::machine::Machine;
+use crate::memory;
 use crate::ours::Ours;
 use crate::peak::Peaks;
 use crate::peers::{self, Choice, Task};
@@ -33,6 +34,9 @@ pub(crate) fn run(args: &Args) -> Result<String> {
     }
     if let Some(dir) = &args.plots {
         return plots(args, dir);
+    }
+    if let Some(name) = &args.only_memory_of {
+        return only_memory(args, name);
     }
     let machine = Machine::here();
     let texts = texts(args)?;
@@ -67,6 +71,17 @@ pub(crate) fn run(args: &Args) -> Result<String> {
     Report::new(setting, machine, &entries, left_out, peaks).write(args.json)
 }
 
+/// What the process says that [`memory::of_a_process`] starts.
+fn only_memory(args: &Args, name: &str) -> Result<String> {
+    let compute = Compute::ALL.into_iter().find(|compute| compute.name() == name);
+    let compute = compute.with_context(|| format!("`--only-memory-of` is {name}"))?;
+    let texts = texts(args)?;
+    let batch = RaggedBatch::new(texts.in_order(Order::Arrival).into_iter().take(args.batch_texts.get()))?;
+    let threads = threads(args)?[0].0;
+    let memory = memory::of_this_process(&args.model, || Ok(load(args, compute, threads)?), &batch)?;
+    Ok(serde_json::to_string(&memory)?)
+}
+
 /// Those of the file, or random ones.
 fn texts(args: &Args) -> Result<Texts> {
     let Some(tokens) = args.synthetic else {
@@ -82,11 +97,11 @@ fn plots(args: &Args, dir: &Path) -> Result<String> {
     let mut curves = Vec::new();
     for compute in Compute::ALL.into_iter().filter(|compute| is_asked(args, *compute)) {
         match load(args, compute, threads) {
-            Ok(engine) if engine.compute() == compute => {
+            Ok(engine) if !is_stand_in(&engine, compute) => {
                 let name = format!("{} ({})", compute.name(), engine.computes_with());
                 curves.push(sweep::measure(&engine, name)?);
             }
-            Ok(_) => crate::progress(&format!("{}: not on this CPU", compute.name())),
+            Ok(_) => crate::progress(&format!("{}: not here", compute.name())),
             Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", compute.name())),
             Err(error) => return Err(error.into()),
         }
@@ -111,13 +126,17 @@ fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Res
     for (threads, orders) in threads(args)? {
         for &compute in &asked {
             match load(args, compute, threads) {
-                Ok(engine) if engine.compute() != compute => {
-                    note(left_out, compute, "not on this CPU, something else would take its place");
+                Ok(engine) if is_stand_in(&engine, compute) => {
+                    note(left_out, compute, "not here, something else would take its place");
                 }
                 Ok(engine) => {
                     let label = label(args, compute, engine.computes_with(), threads);
                     let ours = Ours::new(engine, texts, args.batch_texts)?;
-                    entries.push(Entry::new(label, orders, Box::new(ours)));
+                    let mut entry = Entry::new(label, orders, Box::new(ours));
+                    if args.memory {
+                        entry.memory = Some(memory::of_a_process(compute)?);
+                    }
+                    entries.push(entry);
                 }
                 Err(LoadError::Tier(error)) => note(left_out, compute, &error.to_string()),
                 Err(error) => return Err(error.into()),
@@ -141,6 +160,12 @@ fn peers(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Re
     };
     let task = Task { model: &args.model, pooling: args.pooling, texts, threads };
     peers::start(&choice, task, left_out)
+}
+
+/// Whether something slower computes in place of what was asked for: candle where there is no AVX-512, portable code where candle has
+/// no such model.
+fn is_stand_in(engine: &Engine, compute: Compute) -> bool {
+    engine.compute() != compute || (compute == Compute::Candle && engine.computes_with() != compute.name())
 }
 
 fn note(left_out: &mut Vec<(String, String)>, compute: Compute, reason: &str) {
@@ -167,12 +192,14 @@ fn is_asked(args: &Args, compute: Compute) -> bool {
 /// Both orders where the user names the threads and on all cores; on one thread that is only there to compare with, one.
 fn threads(args: &Args) -> Result<Vec<(NonZeroUsize, &'static [Order])>> {
     const BOTH: &[Order] = &[Order::Arrival, Order::Sorted];
+    // Synthetic texts are of one length.
+    let orders = if args.synthetic.is_some() { &BOTH[..1] } else { BOTH };
     if !args.threads.is_empty() {
-        return Ok(args.threads.iter().map(|threads| (*threads, BOTH)).collect());
+        return Ok(args.threads.iter().map(|threads| (*threads, orders)).collect());
     }
     let all = all_cores()?;
     let one = (all > NonZeroUsize::MIN && !args.peers).then_some((NonZeroUsize::MIN, &BOTH[..1]));
-    Ok([(all, BOTH)].into_iter().chain(one).collect())
+    Ok([(all, orders)].into_iter().chain(one).collect())
 }
 
 fn all_cores() -> Result<NonZeroUsize> {

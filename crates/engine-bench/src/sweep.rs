@@ -82,14 +82,14 @@ pub(crate) fn write(dir: &Path, model: &str, threads: NonZeroUsize, curves: &[Cu
         curves.iter().map(|curves| (curves.name.as_str(), points(curves).as_slice())).collect()
     };
     let length = Chart {
-        title: format!("Cost of a token by the length of its text: {on}"),
-        x: "tokens of a text",
+        title: "Cost of a token by the length of its text".to_owned(),
+        x: format!("tokens of a text ({on})"),
         y: "microseconds a token",
         lines: of(|curves| &curves.by_length),
     };
     let batch = Chart {
-        title: format!("Texts of {TEXT_TOKENS} tokens a second by the batch: {on}"),
-        x: "texts of a batch",
+        title: format!("Texts of {TEXT_TOKENS} tokens a second by the number of texts in a batch"),
+        x: format!("texts of a batch ({on})"),
         y: "texts a second",
         lines: of(|curves| &curves.by_batch),
     };

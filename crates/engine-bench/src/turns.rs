@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::contestant::Contestant;
 use crate::figures::Agreement;
+use crate::memory::Memory;
 use crate::peak::Peaks;
 use crate::texts::Order;
 
@@ -51,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) queries: Vec<f64>,
     /// How near its vectors are to the reference.
     pub(crate) agreement: Option<Agreement>,
+    /// What it keeps in memory, where that was asked for.
+    pub(crate) memory: Option<Memory>,
     /// Why it takes no more turns.
     pub(crate) failed: Option<String>,
 }
@@ -59,7 +62,7 @@ impl Entry {
     /// Takes part in `orders`.
     pub(crate) fn new(label: Label, orders: &[Order], contestant: Box<dyn Contestant>) -> Self {
         let runs = orders.iter().map(|order| (*order, Vec::new())).collect();
-        Self { label, contestant, runs, queries: Vec::new(), agreement: None, failed: None }
+        Self { label, contestant, runs, queries: Vec::new(), agreement: None, memory: None, failed: None }
     }
 
     /// Everything once, not timed; its vectors are compared.

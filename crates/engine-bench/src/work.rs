@@ -16,11 +16,30 @@ const HEADER_BYTES_MAX: u64 = 100_000_000;
 /// # Errors
 /// Where the weights in `model_dir` cannot be read.
 pub(crate) fn linear_operations_per_token(model_dir: &Path) -> Result<f64> {
+    Ok(2.0 * count(model_dir, is_matrix_of_a_layer)? as f64)
+}
+
+/// Bytes of all weights where those of the linear layers have `weight_bytes` each and all others are float32.
+///
+/// # Errors
+/// Where the weights in `model_dir` cannot be read.
+pub(crate) fn weights_bytes(model_dir: &Path, weight_bytes: u64) -> Result<u64> {
+    let linear = count(model_dir, is_matrix_of_a_layer)? as u64;
+    let all = count(model_dir, |_, _| true)? as u64;
+    Ok(linear * weight_bytes + (all - linear) * 4)
+}
+
+/// The weights of all tensors, by name and shape, that `counts`.
+fn count(model_dir: &Path, counts: impl Fn(&str, &[usize]) -> bool) -> Result<usize> {
     let file = model_dir.join("model.safetensors");
     let metadata = read_header(&file).with_context(|| format!("weights {}", file.display()))?;
-    let of_a_layer = metadata.tensors().into_iter().filter(|(name, _)| is_of_a_layer(name));
-    let matrices = of_a_layer.filter(|(_, tensor)| tensor.shape.len() == 2);
-    Ok(2.0 * matrices.map(|(_, tensor)| tensor.shape.iter().product::<usize>()).sum::<usize>() as f64)
+    let tensors = metadata.tensors().into_iter();
+    let counted = tensors.filter(|(name, tensor)| counts(name, &tensor.shape));
+    Ok(counted.map(|(_, tensor)| tensor.shape.iter().product::<usize>()).sum())
+}
+
+fn is_matrix_of_a_layer(name: &str, shape: &[usize]) -> bool {
+    is_of_a_layer(name) && shape.len() == 2
 }
 
 /// `encoder.layer.3.…` in most encoders, `encoder.layers.3.…` and `layers.3.…` in others.
@@ -63,5 +82,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         serialize_to_file(tensors, None, &folder.path().join("model.safetensors")).unwrap();
         assert_eq!(linear_operations_per_token(folder.path()).unwrap(), 24.0);
+        assert_eq!(weights_bytes(folder.path(), 1).unwrap(), 12 + 3 * 6 * 4);
     }
 }

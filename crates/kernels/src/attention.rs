@@ -8,7 +8,9 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
 mod panels;
+mod portable;
 mod sight;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
@@ -110,7 +112,11 @@ fn attend(qkv: &Activations, part: Part<'_>, out: &mut Activations, scratch: &mu
             // were configured above.
             unsafe { amx::attend(qkv, part, out, scratch) }
         }
-        (Layout::Rows(values), Layout::Rows(out)) => panels::attend(values, part, out, scratch),
+        #[cfg(target_arch = "x86_64")]
+        (Layout::Rows(values), Layout::Rows(out)) if scratch.tier().kind() == Kind::Avx512 => {
+            panels::attend(values, part, out, scratch);
+        }
+        (Layout::Rows(values), Layout::Rows(out)) => portable::attend(values, part, out, scratch),
         _ => unreachable!("the tiers were compared"),
     }
 }

@@ -14,10 +14,11 @@ pub(crate) mod int8;
 pub(crate) mod portable;
 
 use crate::activations::{Activations, BLOCK, Layout};
-use crate::output::{self, Place, Sink};
+use crate::output::Sink;
+#[cfg(target_arch = "x86_64")]
+use crate::output::{self, Place};
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
-use crate::tier::Kind;
 
 /// Computes the product, its shapes checked by the caller.
 pub(crate) fn apply(linear: &PackedLinear, input: &Activations, mut sink: Sink<'_>, scratch: &mut Scratch) {
@@ -35,30 +36,30 @@ pub(crate) fn apply(linear: &PackedLinear, input: &Activations, mut sink: Sink<'
             // SAFETY: weights in tiles are made for a tier with AMX bf16 only, and a tier proves that the CPU has it.
             unsafe { amx::apply(product, &mut sink, &mut scratch.sums) }
         }
+        #[cfg(target_arch = "x86_64")]
         (Weights::Panels(weights), Layout::Rows(values)) => {
             let rows = &values[..input.rows() * input.width()];
             apply_panels(linear, weights, rows, &mut sink, &mut scratch.sums);
+        }
+        (Weights::Matrix(weights), Layout::Rows(values)) => {
+            let rows = &values[..input.rows() * input.width()];
+            portable::apply(linear, weights, rows, &mut sink, &mut scratch.sums);
         }
         (Weights::Int8(weights), _) => int8::apply(linear, weights, input, &mut sink, scratch),
         _ => unreachable!("the tier of the input was checked"),
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut Sink<'_>, sums: &mut [f32]) {
     let depth = linear.inputs();
     for (panel, weights) in weights.chunks_exact(depth * BLOCK).enumerate() {
         for (block, left) in rows.chunks(ROWS * depth).enumerate() {
             let place = Place { row: block * ROWS, rows: left.len() / depth, panel };
             let left = Left { values: left, stride: depth, rows: place.rows };
-            multiply(linear.tier().kind(), left, weights, sums, BLOCK);
-            match linear.tier().kind() {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the tier proves that the CPU has AVX-512.
-                Kind::Avx512 => unsafe {
-                    output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows);
-                },
-                _ => output::portable::finish(sink, place, sums, &linear.bias),
-            }
+            multiply(left, weights, sums, BLOCK);
+            // SAFETY: weights in panels are made for the tier with AVX-512 only, and a tier proves that the CPU has it.
+            unsafe { output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows) };
         }
     }
 }
@@ -68,9 +69,11 @@ fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut
 pub(crate) const ROWS_TOGETHER: usize = 256;
 
 /// Rows of f32 that are multiplied at once.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const ROWS: usize = 12;
 
 /// Up to [`ROWS`] rows, `stride` values from one to the next.
+#[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) values: &'a [f32],
@@ -78,19 +81,17 @@ pub(crate) struct Left<'a> {
     pub(crate) rows: usize,
 }
 
-/// `left` times a panel `(depth, 32)`, into `sums` `(rows, 32)` whose rows are `sums_stride` apart.
+/// `left` times a panel `(depth, 32)`, into `sums` `(rows, 32)` whose rows are `sums_stride` apart. Only for the tier with
+/// AVX-512, which alone has panels.
 ///
 /// # Panics
 /// If a slice is too short for the shape.
-pub(crate) fn multiply(kind: Kind, left: Left<'_>, panel: &[f32], sums: &mut [f32], sums_stride: usize) {
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], sums_stride: usize) {
     let depth = panel.len() / BLOCK;
     let last = left.rows - 1;
     assert!(left.rows <= ROWS && depth <= left.stride && last * left.stride + depth <= left.values.len());
     assert!(last * sums_stride + BLOCK <= sums.len());
-    match kind {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512; the shapes are checked above.
-        Kind::Avx512 => unsafe { avx512::multiply(left, panel, sums, sums_stride) },
-        _ => portable::multiply(left, panel, sums, sums_stride),
-    }
+    // SAFETY: panels are made for a tier that proves AVX-512; the shapes are checked above.
+    unsafe { avx512::multiply(left, panel, sums, sums_stride) }
 }

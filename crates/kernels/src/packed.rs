@@ -13,7 +13,8 @@ use crate::tier::{Kind, Tier};
 /// ```text
 ///  a panel is 32 outputs; panels follow one another, each padded with zeros
 ///   AMX bf16: for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
-///   else:     for every input a line of 32 outputs, f32
+///   AVX-512:  for every input a line of 32 outputs, f32
+///   portable: for every input a line of all outputs, f32
 /// ```
 #[derive(Debug)]
 pub struct PackedLinear {
@@ -29,6 +30,8 @@ pub struct PackedLinear {
 pub(crate) enum Weights {
     Tiles(Aligned<u16>),
     Panels(Aligned<f32>),
+    /// `(inputs, outputs)`
+    Matrix(Aligned<f32>),
     Int8(Int8Weights),
 }
 
@@ -41,7 +44,8 @@ impl PackedLinear {
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
             Kind::AmxBf16 => Weights::Tiles(tiles(weights, inputs)),
-            Kind::Avx512 | Kind::Portable => Weights::Panels(panels(weights, inputs)),
+            Kind::Avx512 => Weights::Panels(panels(weights, inputs)),
+            Kind::Portable => Weights::Matrix(matrix(weights, inputs)),
         })
     }
 
@@ -97,7 +101,7 @@ impl PackedLinear {
     pub fn bytes(&self) -> usize {
         let weights = match &self.weights {
             Weights::Tiles(weights) => size_of_val::<[u16]>(weights),
-            Weights::Panels(weights) => size_of_val::<[f32]>(weights),
+            Weights::Panels(weights) | Weights::Matrix(weights) => size_of_val::<[f32]>(weights),
             Weights::Int8(weights) => weights.bytes(),
         };
         weights + size_of_val::<[f32]>(&self.bias)
@@ -134,6 +138,17 @@ fn panels(weights: &[f32], inputs: usize) -> Aligned<f32> {
         let panel = &mut packed[output / BLOCK * inputs * BLOCK..][..inputs * BLOCK];
         for (input, value) in row.iter().enumerate() {
             panel[input * BLOCK + output % BLOCK] = *value;
+        }
+    }
+    packed
+}
+
+fn matrix(weights: &[f32], inputs: usize) -> Aligned<f32> {
+    let padded = (weights.len() / inputs).next_multiple_of(BLOCK);
+    let mut packed = Aligned::weights(inputs * padded);
+    for (output, row) in weights.chunks_exact(inputs).enumerate() {
+        for (input, value) in row.iter().enumerate() {
+            packed[input * padded + output] = *value;
         }
     }
     packed

@@ -10,6 +10,8 @@ use crate::aligned::{Aligned, Plain};
 #[cfg(target_arch = "x86_64")]
 use crate::convert::to_bf16;
 use crate::linear::int8::{self, STEP};
+use crate::linear::portable::{self, Matrix};
+#[cfg(target_arch = "x86_64")]
 use crate::linear::{Left, ROWS, multiply};
 use crate::quantise::LINE;
 use crate::tier::{Int8Kind, Kind, Tier};
@@ -73,14 +75,26 @@ fn run(tier: Tier, runs: u32) -> f64 {
             unsafe { tiles(runs) };
             BLOCK
         }
-        kind => {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => {
             let (left, panel) = (filled(ROWS * DEPTH, float), filled(DEPTH * BLOCK, float));
             let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
             for _ in 0..runs {
-                multiply(kind, Left { values: &left, stride: DEPTH, rows: ROWS }, &panel, &mut sums, BLOCK);
+                multiply(Left { values: &left, stride: DEPTH, rows: ROWS }, &panel, &mut sums, BLOCK);
             }
             std::hint::black_box(&sums);
             ROWS
+        }
+        _ => {
+            let (left, right) = (filled(BLOCK * DEPTH, float), filled(DEPTH * BLOCK, float));
+            let mut sums = Aligned::<f32>::zeros(BLOCK * BLOCK);
+            let left = Matrix { values: &left, row: DEPTH, column: 1 };
+            let right = Matrix { values: &right, row: BLOCK, column: 1 };
+            for _ in 0..runs {
+                portable::multiply([BLOCK, DEPTH, BLOCK], left, right, &mut sums, BLOCK);
+            }
+            std::hint::black_box(&sums);
+            BLOCK
         }
     };
     2.0 * f64::from(runs) * (rows * BLOCK * DEPTH) as f64

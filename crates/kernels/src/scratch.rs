@@ -2,7 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
-use crate::linear::ROWS_TOGETHER;
+use crate::linear::{ROWS_TOGETHER, portable};
 use crate::quantise::Quantised;
 use crate::tier::{Kind, Tier};
 
@@ -26,8 +26,17 @@ pub struct Scratch {
 /// The keys and values of one text and head, packed as weights are, and the weights of sixteen queries.
 #[derive(Debug)]
 pub(crate) enum Text {
-    Tiles { keys: Aligned<u16>, values: Aligned<u16>, weights: Aligned<u16> },
-    Panels { keys: Aligned<f32>, values: Aligned<f32> },
+    Tiles {
+        keys: Aligned<u16>,
+        values: Aligned<u16>,
+        weights: Aligned<u16>,
+    },
+    Panels {
+        keys: Aligned<f32>,
+        values: Aligned<f32>,
+    },
+    /// Read where they lie.
+    InPlace,
 }
 
 impl Scratch {
@@ -42,15 +51,18 @@ impl Scratch {
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
             },
-            Kind::Avx512 | Kind::Portable => {
-                Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) }
-            }
+            Kind::Avx512 => Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) },
+            Kind::Portable => Text::InPlace,
+        };
+        let sums = match tier.kind() {
+            Kind::AmxBf16 | Kind::Avx512 => ROWS_TOGETHER * BLOCK,
+            Kind::Portable => portable::ROWS * portable::COLUMNS,
         };
         Self {
             tier,
             tokens_max: tokens,
             head_width,
-            sums: Aligned::zeros(ROWS_TOGETHER * BLOCK),
+            sums: Aligned::zeros(sums),
             whole_sums: Aligned::zeros(BLOCK * BLOCK),
             quantised: Quantised::new(),
             scores: Aligned::zeros(tokens * BLOCK),

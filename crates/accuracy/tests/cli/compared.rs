@@ -42,9 +42,13 @@ async fn vectors_finished_by_embedding_single_are_those_finished_here() {
     let reference = ml_base(Model::of(Float32, 0.0)).await;
     let (candidate, asked) = embedding_single(Model::of(Float32, 0.0)).await;
     let sides = ["--reference", &reference, "--candidate", &candidate];
-    let run = Run::with(&[&sides[..], &["--model", "fake", "--api-key", "hush", "--json"]].concat()).await;
+    let rest = ["--model", "fake", "--api-key", "hush", "--widths", "8,5", "--json"];
+    let run = Run::with(&[&sides[..], &rest].concat()).await;
     assert_eq!(run.code, Some(0), "{run:?}");
-    for row in run.json()["widths"].as_array().unwrap() {
+    let json = run.json();
+    let rows = json["widths"].as_array().unwrap();
+    assert_eq!(rows.iter().map(|row| number(&row["width"])).collect::<Vec<_>>(), [16.0, 8.0, 5.0]);
+    for row in rows {
         assert!(number(&row["cosine_min"]) > 0.999_999, "{row}");
         assert_eq!((number(&row["neighbours_kept"]), number(&row["ndcg_loss"])), (1.0, 0.0), "{row}");
     }

@@ -8,6 +8,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::ListenerExt,
 };
 use protocol::inference::{
     ElementType, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus, Limits,
@@ -17,7 +18,7 @@ use protocol::inference::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tonic::{Request, Status};
-use vector::{Finish, Normalization, codec};
+use vector::{Finish, ModelWidths, Normalization, Widths, codec};
 
 /// Numbers of a full vector.
 const WIDTH: u32 = 16;
@@ -126,6 +127,8 @@ pub(crate) type Asked = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    // Else each small answer waits 40 ms for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
     url
 }
@@ -146,7 +149,9 @@ async fn embed(
 ) -> Response {
     let texts: Vec<String> = serde_json::from_value(body["inputs"].clone()).unwrap();
     let dimensions = body["dimensions"].as_u64().map(|width| width.try_into().unwrap());
-    let finish = Finish::new(dimensions, WIDTH, &TRAINED, true, Normalization::Unit).unwrap();
+    let of_model = ModelWidths { full: WIDTH, trained: &TRAINED, layer_norm_before_cut: true };
+    let widths = if body["allow_untrained_dimensions"] == true { Widths::Any } else { Widths::Trained };
+    let finish = Finish::new(dimensions, of_model, widths, Normalization::Unit).unwrap();
     let rows: Vec<_> = texts.iter().map(|text| finish.apply(&model.pooled(text))).collect();
     asked.lock().unwrap().push((headers, body));
     ([("x-precision", model.answered.name())], Json(rows)).into_response()

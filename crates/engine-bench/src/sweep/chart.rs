@@ -22,7 +22,7 @@ pub(super) struct Chart<'c> {
     /// Above the chart.
     pub(super) title: String,
     /// Under the x axis.
-    pub(super) x: &'static str,
+    pub(super) x: String,
     /// Beside the y axis.
     pub(super) y: &'static str,
     /// Name and points of each line; no coordinate is 0 or less.
@@ -58,7 +58,7 @@ impl Chart<'_> {
             )?;
         chart
             .configure_mesh()
-            .x_desc(self.x)
+            .x_desc(&self.x)
             .y_desc(self.y)
             .x_label_formatter(&|value| format!("{value:.0}"))
             .y_label_formatter(&|value| shown(*value))
@@ -103,13 +103,17 @@ mod tests {
     #[test]
     fn chart_has_its_words_its_lines_and_ink_for_dark_pages() {
         let points = [(8.0, 3.0), (16.0, 2.0)];
-        let chart =
-            Chart { title: "a title".to_owned(), x: "tokens", y: "costs", lines: vec![("a line", &points)] };
+        let chart = Chart {
+            title: "a title".to_owned(),
+            x: "tokens".to_owned(),
+            y: "costs",
+            lines: vec![("a line", &points)],
+        };
         let svg = chart.draw().unwrap();
         for expected in ["a title", "tokens", "costs", "a line", "polyline", "prefers-color-scheme:dark"] {
             assert!(svg.contains(expected), "`{expected}` is missing in\n{svg}");
         }
-        let empty = Chart { title: String::new(), x: "", y: "", lines: Vec::new() };
+        let empty = Chart { title: String::new(), x: String::new(), y: "", lines: Vec::new() };
         assert!(empty.draw().is_err());
     }
 }

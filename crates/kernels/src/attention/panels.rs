@@ -5,11 +5,9 @@ use super::sight::Sight;
 use crate::activations::BLOCK;
 use crate::linear::{Left, ROWS, multiply};
 use crate::scratch::{Scratch, Text};
-use crate::tier::Kind;
 
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut Scratch) {
-    let kind = scratch.tier().kind();
     let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width, stride) = (heads.hidden(), heads.width, 3 * heads.hidden());
     let Scratch { sums, scores, text, .. } = scratch;
@@ -23,18 +21,18 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
         let queries = Left { values: &qkv[(start + query) * stride + columns[0]..], stride, rows };
         let keys = &keys[seen.start * BLOCK * width..seen.end * BLOCK * width];
         for (block, keys) in keys.chunks_exact(width * BLOCK).enumerate() {
-            multiply(kind, queries, keys, &mut scores[block * BLOCK..], stride_scores);
+            multiply(queries, keys, &mut scores[block * BLOCK..], stride_scores);
         }
         let mut factors = [0.0; ROWS];
         for (row, factor) in factors.iter_mut().take(rows).enumerate() {
             let scores = &mut scores[row * stride_scores..][..sight.keys()];
             sight.limit(row, scores);
-            *factor = 1.0 / softmax(kind, scores, heads.scale());
+            *factor = 1.0 / softmax(scores, heads.scale());
         }
         for (block, values) in values[..tokens * width].chunks_exact(tokens * BLOCK).enumerate() {
             let values = &values[seen.start * BLOCK * BLOCK..][..sight.keys() * BLOCK];
             let weights = Left { values: scores, stride: stride_scores, rows };
-            multiply(kind, weights, values, sums, BLOCK);
+            multiply(weights, values, sums, BLOCK);
             for (row, factor) in factors.iter().take(rows).enumerate() {
                 let at = (start + query + row) * hidden + columns[0] + block * BLOCK;
                 let sums = &sums[row * BLOCK..];
@@ -70,20 +68,7 @@ fn pack_values(values: &[f32], part: Part<'_>, packed: &mut [f32]) {
 }
 
 /// Replaces scores by 2 to the power `scale · (score - max)` and returns their sum.
-fn softmax(kind: Kind, scores: &mut [f32], scale: f32) -> f32 {
-    match kind {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512.
-        Kind::Avx512 => unsafe { super::softmax::in_place(scores, scale) },
-        _ => {
-            let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            scores
-                .iter_mut()
-                .map(|score| {
-                    *score = ((*score - max) * scale).exp2();
-                    *score
-                })
-                .sum()
-        }
-    }
+fn softmax(scores: &mut [f32], scale: f32) -> f32 {
+    // SAFETY: panels are the layout of the tier with AVX-512 only, and a tier proves that the CPU has it.
+    unsafe { super::softmax::in_place(scores, scale) }
 }

@@ -162,7 +162,7 @@ impl Product<'_> {
             },
             _ => {
                 portable::to_floats(whole, outputs, scales, floats);
-                output::portable::finish(sink, place, floats, self.bias);
+                output::portable::finish(sink, place, (floats, BLOCK), self.bias);
             }
         }
     }

@@ -1,16 +1,92 @@
-//! The product in plain Rust, which the compiler turns into whatever vectors the target has.
+//! The product by the crate `gemm`, which chooses vectors at run time, on CPUs that have no kernel of ours.
 
-use super::Left;
+use gemm::{Parallelism, gemm};
+
 use crate::activations::BLOCK;
+use crate::output::{Place, Sink, portable};
+use crate::packed::PackedLinear;
 
-/// Sums of one row are 32 numbers side by side, added in the order of the inputs.
-pub(crate) fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], sums_stride: usize) {
-    for row in 0..left.rows {
-        let values = &left.values[row * left.stride..];
-        let mut row_sums = [0.0_f32; BLOCK];
-        for (value, weights) in values.iter().zip(panel.chunks_exact(BLOCK)) {
-            row_sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+/// Rows and columns of the sums that are finished at once: they should stay in the L2 cache.
+pub(crate) const ROWS: usize = 128;
+pub(crate) const COLUMNS: usize = 256;
+
+/// A matrix in memory: where it begins, and how far apart its rows and its columns are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl Matrix<'_> {
+    fn assert_holds(&self, rows: usize, columns: usize) {
+        let last = (rows - 1) * self.row + (columns - 1) * self.column;
+        assert!(last < self.values.len(), "{rows} rows of {columns} in {} values", self.values.len());
+    }
+}
+
+/// `left` `(rows, depth)` times `right` `(depth, columns)`, into `to`, whose rows are `stride` apart. None of the sizes
+/// `[rows, depth, columns]` is 0.
+///
+/// # Panics
+/// If a slice is too short for the shape.
+pub(crate) fn multiply(
+    [rows, depth, columns]: [usize; 3],
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    to: &mut [f32],
+    stride: usize,
+) {
+    left.assert_holds(rows, depth);
+    right.assert_holds(depth, columns);
+    assert!((rows - 1) * stride + columns <= to.len());
+    let signed = usize::cast_signed;
+    // SAFETY: all three matrices lie within their slices, as asserted, and `to` is borrowed for writing.
+    unsafe {
+        gemm(
+            rows,
+            columns,
+            depth,
+            to.as_mut_ptr(),
+            1,
+            signed(stride),
+            false,
+            left.values.as_ptr(),
+            signed(left.column),
+            signed(left.row),
+            right.values.as_ptr(),
+            signed(right.column),
+            signed(right.row),
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// One linear layer: `weights` `(inputs, outputs)`, outputs padded to whole panels.
+pub(super) fn apply(
+    linear: &PackedLinear,
+    weights: &[f32],
+    rows: &[f32],
+    sink: &mut Sink<'_>,
+    sums: &mut [f32],
+) {
+    let (depth, outputs) = (linear.inputs(), linear.bias.len());
+    for (block, left) in rows.chunks(ROWS * depth).enumerate() {
+        let count = left.len() / depth;
+        let left = Matrix { values: left, row: depth, column: 1 };
+        for column in (0..outputs).step_by(COLUMNS) {
+            let columns = COLUMNS.min(outputs - column);
+            let right = Matrix { values: &weights[column..], row: outputs, column: 1 };
+            multiply([count, depth, columns], left, right, sums, columns);
+            for panel in 0..columns / BLOCK {
+                let place = Place { row: block * ROWS, rows: count, panel: column / BLOCK + panel };
+                portable::finish(sink, place, (&sums[panel * BLOCK..], columns), &linear.bias);
+            }
         }
-        sums[row * sums_stride..][..BLOCK].copy_from_slice(&row_sums);
     }
 }

@@ -4,11 +4,11 @@ use super::{Output, Place, Sink, gate, rotate};
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::gelu::gelu;
 
-/// Finishes the sums `(rows, 32)` of `place`.
-pub(crate) fn finish(sink: &mut Sink<'_>, place: Place, sums: &[f32], bias: &[f32]) {
+/// Finishes the sums `(rows, 32)` of `place`, whose rows are `stride` apart.
+pub(crate) fn finish(sink: &mut Sink<'_>, place: Place, (sums, stride): (&[f32], usize), bias: &[f32]) {
     let columns = sink.columns(place.panel);
     let bias = &bias[place.panel * BLOCK..][..columns];
-    for (row, sums) in sums.chunks_exact(BLOCK).take(place.rows).enumerate() {
+    for (row, sums) in sums.chunks(stride).take(place.rows).enumerate() {
         let values = sums.iter().zip(bias).map(|(sum, bias)| sum + bias);
         let start = (place.row + row) * sink.width + place.panel * BLOCK;
         match &mut sink.output {
