@@ -15,7 +15,8 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
     let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width) = (heads.hidden(), heads.width);
     let stride = 3 * hidden;
-    let Scratch { scores, factors, .. } = scratch;
+    let Scratch { scores, .. } = scratch;
+    let mut factors = [0.0; BLOCK];
     for query in (0..tokens).step_by(BLOCK) {
         let rows = BLOCK.min(tokens - query);
         let sight = Sight::new(part, query, rows);
@@ -32,7 +33,7 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
         let values = Matrix { values: at(first, columns[2]), row: stride, column: 1 };
         let to = &mut out[(start + query) * hidden + columns[0]..];
         multiply([rows, keys, width], weights, values, to, hidden);
-        for (to, factor) in to.chunks_mut(hidden).zip(factors.iter()).take(rows) {
+        for (to, factor) in to.chunks_mut(hidden).zip(&factors).take(rows) {
             to[..width].iter_mut().for_each(|value| *value *= factor);
         }
     }
