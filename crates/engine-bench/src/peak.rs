@@ -7,8 +7,6 @@ use kernels::Tier;
 use serde::Serialize;
 
 const TIME_PER_MEASUREMENT: Duration = Duration::from_millis(100);
-/// What candle's own products use where they can; they have no tier of ours.
-const CANDLE_TIER: &str = "avx512";
 
 /// The best rate seen so far of a tier on some threads at once.
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +65,7 @@ impl Peaks {
 }
 
 fn tier(computes_with: &str) -> Tier {
-    Tier::force(computes_with).or_else(|_| Tier::force(CANDLE_TIER)).unwrap_or_else(|_| Tier::detect())
+    Tier::force(computes_with).unwrap_or_else(|_| Tier::detect())
 }
 
 fn on_threads(tier: Tier, threads: NonZeroUsize) -> f64 {

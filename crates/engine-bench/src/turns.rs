@@ -34,7 +34,7 @@ pub(crate) struct Label {
     pub(crate) side: Side,
     /// What the table calls it.
     pub(crate) name: String,
-    /// The tier of our kernels, or `candle`; none of a peer.
+    /// The tier of our kernels; none of a peer.
     pub(crate) computes_with: Option<&'static str>,
     /// Threads it computes with.
     pub(crate) threads: NonZeroUsize,

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::batch::RaggedBatch;
-use crate::compute::{Compute, Model, Plan};
+use crate::compute::{Compute, Plan};
 use crate::config::Shape;
+use crate::encoder::Encoder;
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
@@ -31,7 +32,8 @@ pub struct EngineConfig {
 
 /// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
 pub struct Engine {
-    model: Model,
+    encoder: Encoder,
+    compute: Compute,
     pooling: Pooling,
     tokens_max: usize,
     vocabulary: usize,
@@ -41,15 +43,14 @@ pub struct Engine {
 impl Engine {
     /// Loads `config.json` and `model.safetensors` from `model_dir` and starts the engine's threads.
     ///
-    /// Turns off gemm's own threading for the whole process: the engine's threads take its place.
-    ///
     /// # Errors
     /// [`LoadError`] names the file and what of it is missing, damaged or not supported.
     pub fn load(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
         let shape = Shape::read(&model_dir.join("config.json"))?;
         let weights = Weights::open(&model_dir.join("model.safetensors"), shape.names)?;
         Ok(Self {
-            model: Model::load(&shape, &weights, config.compute)?,
+            encoder: Encoder::load(&shape, &weights, config.compute.tier()?)?,
+            compute: config.compute,
             pooling: config.pooling,
             tokens_max: config.tokens_max.min(shape.tokens_max),
             vocabulary: shape.vocabulary,
@@ -67,17 +68,17 @@ impl Engine {
 
     /// Values per vector.
     pub fn width(&self) -> usize {
-        self.model.width()
+        self.encoder.width()
     }
 
-    /// What it computes with: the choice of the configuration, or candle where own kernels do not compute this model.
+    /// What it computes with.
     pub fn compute(&self) -> Compute {
-        self.model.compute()
+        self.compute
     }
 
-    /// The name of what it computes with: a tier of the kernels, or `candle`.
+    /// The tier of the kernels that it computes with.
     pub fn computes_with(&self) -> &'static str {
-        self.model.name()
+        self.encoder.tier().name()
     }
 
     /// Most tokens of one text: the lower of the configured limit and the model's positions.
@@ -94,7 +95,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EmbedError::TokenOutOfVocabulary`] and [`EmbedError::TooLong`] before anything is computed;
-    /// [`EmbedError::Device`] and [`EmbedError::Panicked`] fail this batch only.
+    /// [`EmbedError::Panicked`] fails this batch only.
     pub fn embed(&self, batch: &RaggedBatch) -> Result<PooledVectors, EmbedError> {
         self.check(batch)?;
         let parts = batch.split(self.parts(batch.tokens()));
@@ -109,10 +110,10 @@ impl Engine {
     }
 
     /// One part through the whole encoder, on one thread: `(texts, width)`.
-    fn pass(&self, part: &RaggedBatch) -> Result<Vec<f32>, EmbedError> {
+    fn pass(&self, part: &RaggedBatch) -> Vec<f32> {
         let mut vectors = Vec::with_capacity(part.texts() * self.width());
-        self.model.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors))?;
-        Ok(vectors)
+        self.encoder.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors));
+        vectors
     }
 
     fn check(&self, batch: &RaggedBatch) -> Result<(), EmbedError> {

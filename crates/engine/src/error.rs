@@ -130,9 +130,6 @@ pub enum LoadError {
     /// The worker threads cannot be started.
     #[error("engine threads cannot be started")]
     Threads(#[source] rayon::ThreadPoolBuildError),
-    /// The device failed while weights were brought to it.
-    #[error("device failed while loading the model")]
-    Device(#[from] candle_core::Error),
 }
 
 impl LoadError {
@@ -166,9 +163,6 @@ pub enum EmbedError {
         /// Most tokens of one text.
         tokens_max: usize,
     },
-    /// The device failed. The batch is lost, the engine stays usable.
-    #[error("device failed while embedding")]
-    Device(#[from] candle_core::Error),
     /// A worker thread panicked. The batch is lost, the engine stays usable.
     #[error("an engine thread panicked: {message}")]
     Panicked {

@@ -29,7 +29,6 @@ mod threads;
 
 mod compute;
 mod encoder;
-mod model;
 mod pooling;
 
 // What an engine is loaded from.

@@ -19,9 +19,6 @@ pub(crate) struct Workers {
 impl Workers {
     /// Starts `threads` threads.
     pub(crate) fn start(threads: NonZeroUsize) -> Result<Self, ThreadPoolBuildError> {
-        // candle asks gemm to spread every product over all cores. The batch is spread already: a product that is
-        // spread again waits for threads that are busy with another part.
-        gemm::set_threading_threshold(usize::MAX);
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads.get())
             .thread_name(|index| format!("engine-{index}"))
@@ -41,12 +38,10 @@ impl Workers {
     where
         P: Send,
         R: Send,
-        F: Fn(P) -> Result<R, EmbedError> + Sync,
+        F: Fn(P) -> R + Sync,
     {
         // A part left half done is dropped as a whole, and work only reads what it shares with other parts.
-        let guarded = |part| {
-            catch_unwind(AssertUnwindSafe(|| work(part))).unwrap_or_else(|panic| Err(panicked(&*panic)))
-        };
+        let guarded = |part| catch_unwind(AssertUnwindSafe(|| work(part))).map_err(|panic| panicked(&*panic));
         self.pool.install(|| parts.into_par_iter().with_max_len(1).map(guarded).collect())
     }
 }
@@ -70,7 +65,7 @@ mod tests {
 
     #[test]
     fn results_keep_the_order_of_the_parts() {
-        let results = workers(3).run((0..100).collect(), |part: u32| Ok(part * 2)).unwrap();
+        let results = workers(3).run((0..100).collect(), |part: u32| part * 2).unwrap();
         assert_eq!(results, (0..100).map(|part| part * 2).collect::<Vec<_>>());
     }
 
@@ -79,9 +74,9 @@ mod tests {
         let workers = workers(2);
         let failed = workers.run(vec![1, 2, 3, 4], |part| {
             assert_ne!(part, 3, "part three");
-            Ok(part)
+            part
         });
         assert!(matches!(failed, Err(EmbedError::Panicked { message }) if message.contains("part three")));
-        assert_eq!(workers.run(vec![5, 6], Ok).unwrap(), [5, 6]);
+        assert_eq!(workers.run(vec![5, 6], |part| part).unwrap(), [5, 6]);
     }
 }

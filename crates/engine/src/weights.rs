@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::safetensors::MmapedSafetensors;
-use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -59,11 +58,6 @@ impl Weights {
                 Err(LoadError::WrongType { file: self.file.clone(), name, found })
             }
         }
-    }
-
-    /// The tensor `name` as one of candle's.
-    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        Ok(Tensor::from_vec(self.values(name, shape)?, shape, &Device::Cpu)?)
     }
 
     /// The one-dimensional tensor `name`.

@@ -145,7 +145,7 @@ fn panels(weights: &[f32], inputs: usize) -> Aligned<f32> {
 
 fn matrix(weights: &[f32], inputs: usize) -> Aligned<f32> {
     let padded = (weights.len() / inputs).next_multiple_of(BLOCK);
-    let mut packed = Aligned::zeros(inputs * padded);
+    let mut packed = Aligned::weights(inputs * padded);
     for (output, row) in weights.chunks_exact(inputs).enumerate() {
         for (input, value) in row.iter().enumerate() {
             packed[input * padded + output] = *value;

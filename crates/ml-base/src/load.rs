@@ -162,7 +162,7 @@ fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
 
 fn precision(compute: Compute) -> PrecisionClass {
     match compute {
-        Compute::Float32 | Compute::Candle => PrecisionClass::Float32,
+        Compute::Float32 | Compute::Portable => PrecisionClass::Float32,
         Compute::Bfloat16 => PrecisionClass::Bfloat16,
     }
 }

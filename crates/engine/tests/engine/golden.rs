@@ -14,7 +14,7 @@ const TOLERANCE: f32 = 1e-5;
 const COSINE_MIN: f32 = 0.9995;
 /// Largest |Δ| between a text alone and in a batch: only the order of additions within a product may differ.
 const BATCH_TOLERANCE: f32 = 1e-6;
-const FLOAT32: [Compute; 2] = [Compute::Float32, Compute::Candle];
+const FLOAT32: [Compute; 2] = [Compute::Float32, Compute::Portable];
 /// `max_seq_length` of the model's sentence_bert_config.json.
 const TOKENS_MAX: usize = 256;
 
@@ -158,7 +158,7 @@ fn goldens_in_bfloat16_point_the_same_way() {
 #[test]
 fn a_vector_does_not_depend_on_its_batch() {
     let test = "a_vector_does_not_depend_on_its_batch";
-    let computes = [Compute::Float32, Compute::Candle, Compute::Bfloat16];
+    let computes = [Compute::Float32, Compute::Portable, Compute::Bfloat16];
     for golden in computes.into_iter().filter_map(|compute| Golden::load(test, compute)) {
         let together = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
         for (index, vector) in together.iter().enumerate() {

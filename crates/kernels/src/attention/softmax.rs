@@ -18,10 +18,7 @@ pub(super) fn in_place(scores: &mut [f32], scale: f32) -> f32 {
         let weights = weights(scores, masks, scale, shift);
         sum = _mm512_add_ps(sum, _mm512_add_ps(weights[0], weights[1]));
         // SAFETY: `masks` have a bit for each score, and other lanes are not written.
-        unsafe {
-            _mm512_mask_storeu_ps(scores.as_mut_ptr(), masks.0[0], weights[0]);
-            _mm512_mask_storeu_ps(scores.as_mut_ptr().wrapping_add(16), masks.0[1], weights[1]);
-        }
+        unsafe { masks.store(scores.as_mut_ptr(), weights) };
     }
     _mm512_reduce_add_ps(sum)
 }
@@ -174,12 +171,7 @@ fn shift(scores: &[f32], scale: f32) -> __m512 {
 fn weights(scores: &[f32], masks: Masks, scale: f32, shift: __m512) -> [__m512; 2] {
     let scale = _mm512_set1_ps(scale);
     // SAFETY: `masks` have a bit for each score, and other lanes are not read.
-    let scores = unsafe {
-        [
-            _mm512_maskz_loadu_ps(masks.0[0], scores.as_ptr()),
-            _mm512_maskz_loadu_ps(masks.0[1], scores.as_ptr().wrapping_add(16)),
-        ]
-    };
+    let scores = unsafe { masks.load(scores.as_ptr()) };
     [0, 1].map(|half| {
         let power = exp2(_mm512_fmadd_ps(scores[half], scale, shift));
         _mm512_maskz_mov_ps(masks.0[half], power)

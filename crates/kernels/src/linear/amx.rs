@@ -65,30 +65,43 @@ impl Task<'_> {
 }
 
 impl Product<'_> {
-    /// All tasks in order: rows that go together, panels, stretches, blocks of rows.
-    fn tasks(&self) -> impl Iterator<Item = Task<'_>> {
-        let Product { rows, steps, .. } = *self;
-        (0..rows).step_by(ROWS_TOGETHER).flat_map(move |first| {
-            let blocks = (rows - first).min(ROWS_TOGETHER).div_ceil(BLOCK);
-            // One block alone would only write sums and read them again.
-            let stretches = if blocks == 1 { 1 } else { steps.div_ceil(STEPS_MAX) };
-            let stretch = steps.div_ceil(stretches);
-            self.weights.chunks_exact(steps * 2 * TILE).enumerate().flat_map(move |(panel, weights)| {
-                weights.chunks(stretch * 2 * TILE).enumerate().flat_map(move |(index, weights)| {
-                    (0..blocks).map(move |block| {
-                        let row = first + block * BLOCK;
-                        Task {
-                            place: Place { row, rows: BLOCK.min(rows - row), panel },
-                            from: index * stretch,
-                            weights,
-                            slot: if stretches == 1 { 0 } else { block },
-                            is_last: index * stretch + weights.len() / (2 * TILE) == steps,
-                            ahead: BLOCK.div_ceil(blocks),
-                        }
-                    })
-                })
-            })
-        })
+    /// The first task, if there is one.
+    fn first_task(&self) -> Option<Task<'_>> {
+        (self.rows > 0 && !self.weights.is_empty()).then(|| self.task(0, 0, 0))
+    }
+
+    /// Tasks in order: rows that go together, panels, stretches, blocks of rows.
+    fn next_task(&self, task: &Task<'_>) -> Option<Task<'_>> {
+        let Place { row, panel, .. } = task.place;
+        let first = row / ROWS_TOGETHER * ROWS_TOGETHER;
+        let end = self.rows.min(first + ROWS_TOGETHER);
+        if row + BLOCK < end {
+            return Some(self.task(row + BLOCK, panel, task.from));
+        }
+        if !task.is_last {
+            return Some(self.task(first, panel, task.from + task.steps()));
+        }
+        if (panel + 1) * self.steps * 2 * TILE < self.weights.len() {
+            return Some(self.task(first, panel + 1, 0));
+        }
+        (end < self.rows).then(|| self.task(end, 0, 0))
+    }
+
+    fn task(&self, row: usize, panel: usize, from: usize) -> Task<'_> {
+        let block = row % ROWS_TOGETHER / BLOCK;
+        let blocks = (self.rows - (row - block * BLOCK)).min(ROWS_TOGETHER).div_ceil(BLOCK);
+        // One block alone would only write sums and read them again.
+        let stretches = if blocks == 1 { 1 } else { self.steps.div_ceil(STEPS_MAX) };
+        let to = self.steps.min(from + self.steps.div_ceil(stretches));
+        let begin = panel * self.steps;
+        Task {
+            place: Place { row, rows: BLOCK.min(self.rows - row), panel },
+            from,
+            weights: &self.weights[(begin + from) * 2 * TILE..(begin + to) * 2 * TILE],
+            slot: if stretches == 1 { 0 } else { block },
+            is_last: to == self.steps,
+            ahead: BLOCK.div_ceil(blocks),
+        }
     }
 
     fn operands(&self, task: &Task<'_>, step: usize) -> Operands {
@@ -117,15 +130,16 @@ impl Product<'_> {
     /// As of [`Product::run`].
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
     unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, target: &Target<'_>, sums: *mut f32) {
-        let mut tasks = self.tasks().peekable();
+        let mut following = self.first_task();
         let mut slot_before = 0;
         let mut unfinished = Unfinished::none();
-        if let Some(first) = tasks.peek() {
+        if let Some(first) = &following {
             // SAFETY: tiles are configured; operands lie where they should, as `apply` asserts.
             unsafe { self.operands(first, 0).load() };
         }
-        while let Some(task) = tasks.next() {
-            let next = tasks.peek().unwrap_or(&task);
+        while let Some(task) = following {
+            following = self.next_task(&task);
+            let next = following.as_ref().unwrap_or(&task);
             let (from, stride) = match task.from {
                 0 => (ZEROS.0.as_ptr(), 0),
                 _ => (sums.wrapping_add(task.slot * SUMS).cast_const(), 4 * BLOCK),
@@ -143,7 +157,10 @@ impl Product<'_> {
                         operands.step::<ALONE>(task.place.rows, None, || unfinished.row::<F>());
                     }
                 }
-                prefetch(task.next_weights(step), task.ahead);
+                // One block reads weights faster than anything could be fetched ahead.
+                if !ALONE {
+                    prefetch(task.next_weights(step), task.ahead);
+                }
             }
             // SAFETY: the target is as large as the product, and the sums of this slot are stored before they are read.
             unsafe {

@@ -91,10 +91,7 @@ impl LayerNorm {
 #[target_feature(enable = "avx512f")]
 fn store(to: &mut [f32], masks: Masks, values: [__m512; 2]) {
     // SAFETY: `masks` have a bit for each place, and other lanes are not written.
-    unsafe {
-        _mm512_mask_storeu_ps(to.as_mut_ptr(), masks.0[0], values[0]);
-        _mm512_mask_storeu_ps(to.as_mut_ptr().wrapping_add(16), masks.0[1], values[1]);
-    }
+    unsafe { masks.store(to.as_mut_ptr(), values) }
 }
 
 /// Up to 32 values, as many as `masks` have bits; the other lanes are zero.
@@ -102,10 +99,5 @@ fn store(to: &mut [f32], masks: Masks, values: [__m512; 2]) {
 #[target_feature(enable = "avx512f")]
 fn load(values: &[f32], masks: Masks) -> [__m512; 2] {
     // SAFETY: `masks` have a bit for each value, and other lanes are not read.
-    unsafe {
-        [
-            _mm512_maskz_loadu_ps(masks.0[0], values.as_ptr()),
-            _mm512_maskz_loadu_ps(masks.0[1], values.as_ptr().wrapping_add(16)),
-        ]
-    }
+    unsafe { masks.load(values.as_ptr()) }
 }

@@ -143,6 +143,19 @@ proptest! {
     }
 }
 
+/// More inputs than are multiplied in one go, and more rows than share what was fetched.
+#[test]
+fn deep_and_tall_products_are_those_of_the_twin() {
+    for tier in tiers("deep_and_tall_products_are_those_of_the_twin") {
+        for shape in [(300, 500, 40), (257, 800, 33), (70, 1000, 65), (20, 1000, 65)] {
+            let mut case = Case::new(tier, shape, 1);
+            let mut found = vec![0.0; shape.0 * shape.2];
+            case.apply(Output::Rows(&mut found));
+            check(&found, case.expected.iter().map(|(sum, size)| (*sum, case.tolerance(*size)))).unwrap();
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "width of the input")]
 fn input_of_another_width_panics() {

@@ -34,7 +34,7 @@ impl Load {
     /// Bytes that the model takes once it is loaded.
     pub(crate) fn need_bytes(&self, files: &ModelFiles) -> u64 {
         let matrix_bytes = match self.compute {
-            Compute::Float32 | Compute::Candle => FLOAT32_BYTES,
+            Compute::Float32 | Compute::Portable => FLOAT32_BYTES,
             Compute::Bfloat16 => 2,
         };
         let weights = files.values.tables * FLOAT32_BYTES + files.values.matrices * matrix_bytes;
