@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::thread::available_parallelism;
 
 use anyhow::{Result, bail, ensure};
-use engine::{Compute, Engine, EngineConfig, LoadError};
+use engine::{Compute, Engine, EngineConfig, Isa, LoadError};
 
 use crate::args::Args;
 use crate::contestant::Contestant;
@@ -136,6 +136,12 @@ fn all_cores() -> Result<NonZeroUsize> {
 }
 
 fn load(args: &Args, compute: Compute, threads: NonZeroUsize) -> Result<Engine, LoadError> {
-    let config = EngineConfig { pooling: args.pooling, tokens_max: args.tokens_max.get(), compute, threads };
+    let config = EngineConfig {
+        pooling: args.pooling,
+        tokens_max: args.tokens_max.get(),
+        compute,
+        isa: Isa::Auto,
+        threads,
+    };
     Engine::load(&args.model, &config)
 }

@@ -38,6 +38,8 @@ use embeddings::Embeddings;
 use layer::Layer;
 use rotary::Angles;
 
+pub(crate) use stacked::{Packing, WeightType};
+
 /// A loaded encoder; any number of threads may run it at once, each with buffers of its own.
 pub(crate) struct Encoder {
     tier: Tier,
@@ -51,11 +53,12 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Packs the weights for `tier`.
-    pub(crate) fn load(shape: &Shape, weights: &Weights, tier: Tier) -> Result<Self, LoadError> {
+    /// Packs the weights.
+    pub(crate) fn load(shape: &Shape, weights: &Weights, packing: Packing) -> Result<Self, LoadError> {
+        let tier = packing.tier;
         let relative = shape.relative.map(|buckets| attention::relative_bias(shape, buckets, weights));
         let relative: Option<RelativeBias> = relative.transpose()?;
-        let layers = (0..shape.layers.len()).map(|index| Layer::load(shape, weights, tier, index));
+        let layers = (0..shape.layers.len()).map(|index| Layer::load(shape, weights, packing, index));
         Ok(Self {
             tier,
             sizes: Sizes::of(shape),

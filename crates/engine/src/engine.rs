@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::batch::RaggedBatch;
-use crate::compute::{self, Compute, Model};
+use crate::compute::{Compute, Isa, Model, Plan};
 use crate::config::Shape;
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
@@ -25,6 +25,8 @@ pub struct EngineConfig {
     pub tokens_max: usize,
     /// What it is computed with.
     pub compute: Compute,
+    /// The instructions for it.
+    pub isa: Isa,
     /// Threads that compute. They sleep while there is no batch.
     pub threads: NonZeroUsize,
 }
@@ -49,7 +51,7 @@ impl Engine {
         let shape = Shape::read(&model_dir.join("config.json"))?;
         let weights = Weights::open(&model_dir.join("model.safetensors"), shape.names)?;
         Ok(Self {
-            model: Model::load(&shape, &weights, config.compute)?,
+            model: Model::load(&shape, &weights, config.compute, config.isa)?,
             pooling: config.pooling,
             tokens_max: config.tokens_max.min(shape.tokens_max),
             vocabulary: shape.vocabulary,
@@ -57,12 +59,13 @@ impl Engine {
         })
     }
 
-    /// What the model in `model_dir` would be computed with if it were loaded with `compute`; reads no weights.
+    /// What the model in `model_dir` would be computed with if it were loaded with `compute` and
+    /// `isa`; reads no weights.
     ///
     /// # Errors
     /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
-    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Compute, LoadError> {
-        compute::plan(&Shape::read(&model_dir.join("config.json"))?, compute)
+    pub fn plan(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Plan, LoadError> {
+        Plan::of(&Shape::read(&model_dir.join("config.json"))?, compute, isa)
     }
 
     /// Values per vector.

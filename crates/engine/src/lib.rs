@@ -39,7 +39,7 @@ mod weights;
 mod error;
 
 pub use batch::{RaggedBatch, TokenIds};
-pub use compute::Compute;
+pub use compute::{Compute, Isa, Plan};
 pub use config::supported_architectures;
 pub use engine::{Engine, EngineConfig};
 pub use error::{BatchError, EmbedError, LoadError};

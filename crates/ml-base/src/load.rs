@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, LoadError, Plan, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot};
@@ -126,7 +126,7 @@ fn describe_all(model: &ModelConfig, limits: &Limits) -> anyhow::Result<Vec<Desc
 }
 
 fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::Result<Described> {
-    let compute = compute(&files, model.dtype)?;
+    let Plan { compute, computes_with } = plan(&files, model.dtype, model.isa)?;
     let tokens_max = files.tokens_max.min(limits.tokens_max);
     let load = MemoryLoad { compute, threads: limits.worker_threads, tokens_max };
     let described = Described {
@@ -135,23 +135,26 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
         dimensions: model.dimensions,
         precision: precision(compute),
         compute,
+        isa: model.isa,
+        computes_with,
         need_bytes: load.need_bytes(&files),
         files,
     };
     described.finish(None, Normalization::Unit).context("--dimensions")?;
     let Described { files, identity, .. } = &described;
-    tracing::info!(model = files.id, identity, width = files.width, tokens_max, "model found");
+    tracing::info!(model = files.id, identity, width = files.width, tokens_max, computes_with, "model found");
     Ok(described)
 }
 
 /// What the model will be computed with, before its weights are read.
-fn compute(files: &ModelFiles, dtype: Dtype) -> Result<Compute, LoadError> {
-    let plan = |compute| Engine::plan(&files.directory, compute);
+fn plan(files: &ModelFiles, dtype: Dtype, isa: Isa) -> Result<Plan, LoadError> {
+    let plan = |compute| Engine::plan(&files.directory, compute, isa);
     match dtype {
         Dtype::Float32 => plan(Compute::Float32),
         Dtype::Bfloat16 => plan(Compute::Bfloat16),
+        Dtype::Int8 => plan(Compute::Int8),
         Dtype::Auto => match plan(Compute::Bfloat16) {
-            Err(LoadError::Tier(_)) => plan(Compute::Float32),
+            Err(LoadError::Tier(_) | LoadError::Isa { .. }) => plan(Compute::Float32),
             planned => planned,
         },
     }
@@ -161,6 +164,7 @@ fn precision(compute: Compute) -> PrecisionClass {
     match compute {
         Compute::Float32 | Compute::Candle => PrecisionClass::Float32,
         Compute::Bfloat16 => PrecisionClass::Bfloat16,
+        Compute::Int8 => PrecisionClass::Int8,
     }
 }
 
@@ -198,6 +202,7 @@ impl EngineLoader {
             pooling: described.files.pooling,
             tokens_max: described.tokens_max,
             compute: described.compute,
+            isa: described.isa,
             threads: self.limits.worker_threads,
         }
     }

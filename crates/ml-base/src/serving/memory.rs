@@ -36,6 +36,7 @@ impl Load {
         let matrix_bytes = match self.compute {
             Compute::Float32 | Compute::Candle => FLOAT32_BYTES,
             Compute::Bfloat16 => 2,
+            Compute::Int8 => 1,
         };
         let weights = files.values.tables * FLOAT32_BYTES + files.values.matrices * matrix_bytes;
         let tokenizer = files.tokenizer_bytes * TOKENIZER_FACTOR;
