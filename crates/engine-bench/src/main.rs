@@ -11,7 +11,7 @@
 //! - HTTP and queues: `loadtest` measures those.
 //!
 //! ```text
-//!  texts ─▶ token ids ─▶ ours (engine × compute × threads) ─┐ turns: A B C, A B C, …   report: table, JSON
+//!  texts ─▶ token ids ─▶ ours (engine × way × threads) ─────┐ turns: A B C, A B C, …   report: table, JSON
 //!                   └──▶ peers (a Python process each) ─────┘──▶ seconds, vectors ───▶ work, peak: share of the peak
 //!            └──▶ sweep: lengths, batch sizes ─▶ plots (SVG)
 //! ```
@@ -22,6 +22,7 @@ mod texts;
 
 mod contestant;
 mod ours;
+mod way;
 mod peers;
 mod turns;
 

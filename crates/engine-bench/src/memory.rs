@@ -20,13 +20,13 @@ pub(crate) struct Memory {
     pub(crate) weights_bytes: u64,
 }
 
-/// Starts this program again with the same arguments to load an engine of `compute` alone.
+/// Starts this program again with the same arguments to load the engine of one way to compute alone.
 ///
 /// # Errors
 /// Where that process fails.
-pub(crate) fn of_a_process(compute: Compute) -> Result<Memory> {
+pub(crate) fn of_a_process(way: &str) -> Result<Memory> {
     let mut process = Command::new(env::current_exe().context("path of this program")?);
-    process.args(env::args_os().skip(1)).args(["--only-memory-of", compute.name()]);
+    process.args(env::args_os().skip(1)).args(["--only-memory-of", way]);
     let output = process.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the process that measures memory failed ({})", output.status);
     Ok(serde_json::from_slice(&output.stdout)?)
@@ -51,10 +51,10 @@ pub(crate) fn of_this_process(
 
 /// Bytes of one packed weight.
 fn weight_bytes(compute: Compute) -> u64 {
-    match compute.name() {
-        "bfloat16" => 2,
-        "int8" => 1,
-        _ => 4,
+    match compute {
+        Compute::Float32 => 4,
+        Compute::Bfloat16 => 2,
+        Compute::Int8 => 1,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail, ensure};
-use engine::{Compute, Engine, EngineConfig, LoadError, RaggedBatch};
+use engine::{Engine, EngineConfig, LoadError, RaggedBatch};
 
 use crate::args::Args;
 use crate::contestant::Contestant;
@@ -19,6 +19,7 @@ use crate::report::{Report, Setting};
 use crate::sweep;
 use crate::texts::{Order, Texts};
 use crate::turns::{Entry, Label, Side, take_turns};
+use crate::way::Way;
 use crate::work;
 
 /// Tokens of all synthetic texts together, at most.
@@ -73,12 +74,12 @@ pub(crate) fn run(args: &Args) -> Result<String> {
 
 /// What the process says that [`memory::of_a_process`] starts.
 fn only_memory(args: &Args, name: &str) -> Result<String> {
-    let compute = Compute::ALL.into_iter().find(|compute| compute.name() == name);
-    let compute = compute.with_context(|| format!("`--only-memory-of` is {name}"))?;
+    let way = Way::all().find(|way| way.name() == name);
+    let way = way.with_context(|| format!("`--only-memory-of` is {name}"))?;
     let texts = texts(args)?;
     let batch = RaggedBatch::new(texts.in_order(Order::Arrival).into_iter().take(args.batch_texts.get()))?;
     let threads = threads(args)?[0].0;
-    let memory = memory::of_this_process(&args.model, || Ok(load(args, compute, threads)?), &batch)?;
+    let memory = memory::of_this_process(&args.model, || Ok(load(args, way, threads)?), &batch)?;
     Ok(serde_json::to_string(&memory)?)
 }
 
@@ -87,21 +88,23 @@ fn texts(args: &Args) -> Result<Texts> {
     let Some(tokens) = args.synthetic else {
         return Texts::read(&args.model, args.texts.as_deref(), args.count, args.tokens_max);
     };
-    let vocabulary = load(args, Compute::Float32, NonZeroUsize::MIN)?.vocabulary();
+    let vocabulary = load(args, Way::FLOAT32, NonZeroUsize::MIN)?.vocabulary();
     Texts::synthetic(args.count.get().min(SYNTHETIC_TOKENS / tokens).max(1), tokens, vocabulary)
 }
 
 /// Cost against length and batch size, of everything this CPU has, on all cores.
 fn plots(args: &Args, dir: &Path) -> Result<String> {
     let threads = args.threads.first().map_or_else(all_cores, |threads| Ok(*threads))?;
-    let mut curves = Vec::new();
-    for compute in Compute::ALL.into_iter().filter(|compute| is_asked(args, *compute)) {
-        match load(args, compute, threads) {
+    let (mut curves, mut drawn) = (Vec::new(), Vec::new());
+    for way in Way::all().filter(|way| is_asked(args, *way)) {
+        match load(args, way, threads) {
+            Ok(engine) if drawn.contains(&engine.computes_with()) => {}
             Ok(engine) => {
-                let name = format!("{} ({})", compute.name(), engine.computes_with());
+                drawn.push(engine.computes_with());
+                let name = format!("{} ({})", way.name(), engine.computes_with());
                 curves.push(sweep::measure(&engine, name)?);
             }
-            Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", compute.name())),
+            Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", way.name())),
             Err(error) => return Err(error.into()),
         }
     }
@@ -111,33 +114,33 @@ fn plots(args: &Args, dir: &Path) -> Result<String> {
 
 /// The vectors that all others are compared with: ours in float32.
 fn reference(args: &Args, texts: &Texts) -> Result<Vec<Vec<f32>>> {
-    let engine = load(args, Compute::Float32, all_cores()?)?;
+    let engine = load(args, Way::FLOAT32, all_cores()?)?;
     Ours::new(engine, texts, args.batch_texts)?.vectors()
 }
 
 /// Every way to compute that this CPU has, on each number of threads.
 fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
-    let asked: Vec<Compute> = Compute::ALL.into_iter().filter(|compute| is_asked(args, *compute)).collect();
-    let known = Compute::ALL.map(Compute::name);
-    let is_known = |name: &String| known.contains(&name.as_str());
+    let asked: Vec<Way> = Way::all().filter(|way| is_asked(args, *way)).collect();
+    let known: Vec<String> = Way::all().map(Way::name).collect();
+    let is_known = |name: &String| known.contains(name);
     ensure!(args.compute.iter().all(is_known), "`--compute` has an unknown name, known are {known:?}");
     let mut entries: Vec<Entry> = Vec::new();
     for (threads, orders) in threads(args)? {
-        for &compute in &asked {
-            match load(args, compute, threads) {
+        for &way in &asked {
+            match load(args, way, threads) {
                 Ok(engine) if is_there(&entries, &engine, threads) => {
-                    note(left_out, compute, "the same code as another of them on this CPU");
+                    note(left_out, way, "the same code as another of them on this CPU");
                 }
                 Ok(engine) => {
-                    let label = label(args, compute, engine.computes_with(), threads);
+                    let label = label(args, way, engine.computes_with(), threads);
                     let ours = Ours::new(engine, texts, args.batch_texts)?;
                     let mut entry = Entry::new(label, orders, Box::new(ours));
                     if args.memory {
-                        entry.memory = Some(memory::of_a_process(compute)?);
+                        entry.memory = Some(memory::of_a_process(&way.name())?);
                     }
                     entries.push(entry);
                 }
-                Err(LoadError::Tier(error)) => note(left_out, compute, &error.to_string()),
+                Err(LoadError::Tier(error)) => note(left_out, way, &error.to_string()),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -167,25 +170,25 @@ fn is_there(entries: &[Entry], engine: &Engine, threads: NonZeroUsize) -> bool {
     entries.iter().any(|entry| (entry.label.computes_with, entry.label.threads) == same)
 }
 
-fn note(left_out: &mut Vec<(String, String)>, compute: Compute, reason: &str) {
-    let note = (compute.name().to_owned(), reason.to_owned());
+fn note(left_out: &mut Vec<(String, String)>, way: Way, reason: &str) {
+    let note = (way.name(), reason.to_owned());
     if !left_out.contains(&note) {
         left_out.push(note);
     }
 }
 
-fn label(args: &Args, compute: Compute, computes_with: &'static str, threads: NonZeroUsize) -> Label {
+fn label(args: &Args, way: Way, computes_with: &'static str, threads: NonZeroUsize) -> Label {
     Label {
         side: Side::Ours,
-        name: format!("ours {}", compute.name()),
+        name: format!("ours {}", way.name()),
         computes_with: Some(computes_with),
         threads,
         setting: format!("batches of {}", args.batch_texts),
     }
 }
 
-fn is_asked(args: &Args, compute: Compute) -> bool {
-    args.compute.is_empty() || args.compute.iter().any(|name| name == compute.name())
+fn is_asked(args: &Args, way: Way) -> bool {
+    args.compute.is_empty() || args.compute.contains(&way.name())
 }
 
 /// Both orders where the user names the threads and on all cores; on one thread that is only there to compare with, one.
@@ -205,7 +208,13 @@ fn all_cores() -> Result<NonZeroUsize> {
     Ok(available_parallelism()?)
 }
 
-fn load(args: &Args, compute: Compute, threads: NonZeroUsize) -> Result<Engine, LoadError> {
-    let config = EngineConfig { pooling: args.pooling, tokens_max: args.tokens_max.get(), compute, threads };
+fn load(args: &Args, way: Way, threads: NonZeroUsize) -> Result<Engine, LoadError> {
+    let config = EngineConfig {
+        pooling: args.pooling,
+        tokens_max: args.tokens_max.get(),
+        compute: way.compute,
+        isa: way.isa,
+        threads,
+    };
     Engine::load(&args.model, &config)
 }

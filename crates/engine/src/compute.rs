@@ -1,46 +1,104 @@
 //! What a model is computed with, and which instructions that means on this CPU.
 
-use kernels::{Tier, TierError};
+use kernels::Tier;
 
 use crate::config::Shape;
+use crate::encoder::{Packing, WeightType};
 use crate::error::LoadError;
 
-const BFLOAT16_TIER: &str = "amx-bf16";
-const FLOAT32_TIER: &str = "avx512";
+const AMX_TIER: &str = "amx-bf16";
+const AVX512_TIER: &str = "avx512";
 const PORTABLE_TIER: &str = "portable";
 
-/// What a model is computed with.
+/// What a model is computed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compute {
-    /// float32, by the fastest code for this CPU.
+    /// float32 throughout.
     #[default]
     Float32,
-    /// float32, by code that runs on every CPU.
-    Portable,
     /// Products of bfloat16 values with float32 sums, on AMX tiles; all else is float32.
     Bfloat16,
+    /// Products of int8 values with exact sums: weights scaled by output, tokens as they come. All else is as in bfloat16
+    /// where there are AMX tiles, float32 elsewhere.
+    Int8,
 }
 
 impl Compute {
     /// All there are, whether this CPU has them or not.
-    pub const ALL: [Self; 3] = [Self::Bfloat16, Self::Float32, Self::Portable];
+    pub const ALL: [Self; 3] = [Self::Int8, Self::Bfloat16, Self::Float32];
 
     /// A word for it, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Float32 => "float32",
-            Self::Portable => "portable",
             Self::Bfloat16 => "bfloat16",
+            Self::Int8 => "int8",
         }
     }
 
-    /// The instructions it means.
-    pub(crate) fn tier(self) -> Result<Tier, TierError> {
+    /// How its weights are packed where only the instructions `isa` may be used.
+    pub(crate) fn packing(self, isa: Isa) -> Result<Packing, LoadError> {
+        let weights = match self {
+            Self::Float32 | Self::Bfloat16 => WeightType::Float,
+            Self::Int8 => WeightType::Int8,
+        };
+        Ok(Packing { tier: self.tier(isa)?, weights })
+    }
+
+    /// The name of the instructions that multiply weights of `packing`.
+    pub(crate) fn instructions(packing: Packing) -> &'static str {
+        match packing.weights {
+            WeightType::Float => packing.tier.name(),
+            WeightType::Int8 => packing.tier.int8_name(),
+        }
+    }
+
+    fn tier(self, isa: Isa) -> Result<Tier, LoadError> {
+        match (self, isa) {
+            (Self::Bfloat16, Isa::Auto | Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
+            (Self::Bfloat16, Isa::Avx512 | Isa::Portable) => {
+                Err(LoadError::Isa { compute: self.name(), needed: AMX_TIER, forced: isa.name() })
+            }
+            (Self::Float32, Isa::Auto) => {
+                Ok(Tier::force(AVX512_TIER).or_else(|_| Tier::force(PORTABLE_TIER))?)
+            }
+            // Tiles do not multiply float32; a CPU that has them has AVX-512.
+            (Self::Float32, Isa::Amx) => Ok(Tier::force(AMX_TIER).and_then(|_| Tier::force(AVX512_TIER))?),
+            (Self::Int8, Isa::Auto) => Ok(Tier::detect()),
+            (Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
+            (Self::Float32 | Self::Int8, Isa::Avx512) => Ok(Tier::force(AVX512_TIER)?),
+            (Self::Float32 | Self::Int8, Isa::Portable) => Ok(Tier::force(PORTABLE_TIER)?),
+        }
+    }
+}
+
+/// The instructions that may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Isa {
+    /// The fastest of this CPU.
+    #[default]
+    Auto,
+    /// AMX tiles, and AVX-512 where tiles have nothing to offer. No other choice than this and `Auto` uses tiles.
+    Amx,
+    /// AVX-512, and VNNI for int8.
+    Avx512,
+    /// What every CPU has.
+    Portable,
+}
+
+impl Isa {
+    /// All there are, whether this CPU has them or not.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Amx, Self::Avx512, Self::Portable];
+
+    /// A word for it, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Float32 => Tier::force(FLOAT32_TIER).or_else(|_| Tier::force(PORTABLE_TIER)),
-            Self::Portable => Tier::force(PORTABLE_TIER),
-            Self::Bfloat16 => Tier::force(BFLOAT16_TIER),
+            Self::Auto => "auto",
+            Self::Amx => "amx",
+            Self::Avx512 => "avx512",
+            Self::Portable => "portable",
         }
     }
 }
@@ -48,8 +106,10 @@ impl Compute {
 /// What a model would be if it were loaded, told without reading its weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// What it is computed with.
+    /// What it is computed in.
     pub compute: Compute,
+    /// The name of the instructions for it.
+    pub computes_with: &'static str,
     /// Values per vector.
     pub width: usize,
     /// Most tokens of one text.
@@ -57,8 +117,51 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(shape: &Shape, compute: Compute) -> Result<Self, LoadError> {
-        compute.tier()?;
-        Ok(Self { compute, width: shape.hidden, tokens_max: shape.tokens_max })
+    pub(crate) fn new(shape: &Shape, compute: Compute, isa: Isa) -> Result<Self, LoadError> {
+        let computes_with = Compute::instructions(compute.packing(isa)?);
+        Ok(Self { compute, computes_with, width: shape.hidden, tokens_max: shape.tokens_max })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instructions(compute: Compute, isa: Isa) -> Result<&'static str, String> {
+        compute.packing(isa).map(Compute::instructions).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn forced_avx512_and_portable_code_never_use_tiles() {
+        for (isa, names) in
+            [(Isa::Avx512, ["avx512", "avx512-vnni"]), (Isa::Portable, ["portable", "portable-int8"])]
+        {
+            for (compute, name) in [Compute::Float32, Compute::Int8].into_iter().zip(names) {
+                match instructions(compute, isa) {
+                    // AVX-512 without VNNI multiplies int8 in portable code.
+                    Ok(found) => assert!(found == name || found == "portable-int8", "{compute:?}: {found}"),
+                    Err(error) => assert!(error.contains("which have portable"), "{error}"),
+                }
+            }
+            let error = instructions(Compute::Bfloat16, isa).unwrap_err();
+            assert!(error.contains("bfloat16 needs amx-bf16") && error.contains(isa.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn forced_tiles_are_those_of_bfloat16_and_int8_or_a_refusal_that_names_what_there_is() {
+        for compute in [Compute::Bfloat16, Compute::Int8] {
+            match instructions(compute, Isa::Amx) {
+                Ok(name) => assert!(name.starts_with("amx-") || name == "avx512-vnni", "{name}"),
+                Err(error) => assert!(error.contains("which have"), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn float32_and_int8_run_on_any_cpu() {
+        for compute in [Compute::Float32, Compute::Int8] {
+            assert!(instructions(compute, Isa::Auto).is_ok() && instructions(compute, Isa::Portable).is_ok());
+        }
     }
 }

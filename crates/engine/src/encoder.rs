@@ -26,7 +26,7 @@ mod golden_tests;
 
 use std::sync::{Mutex, PoisonError};
 
-use kernels::{RelativeBias, Tier};
+use kernels::RelativeBias;
 
 use crate::batch::RaggedBatch;
 use crate::config::Shape;
@@ -38,9 +38,11 @@ use embeddings::Embeddings;
 use layer::Layer;
 use rotary::Angles;
 
+pub(crate) use stacked::{Packing, WeightType};
+
 /// A loaded encoder; any number of threads may run it at once, each with buffers of its own.
 pub(crate) struct Encoder {
-    tier: Tier,
+    packing: Packing,
     sizes: Sizes,
     embeddings: Embeddings,
     angles: Vec<Angles>,
@@ -51,13 +53,14 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Packs the weights for `tier`.
-    pub(crate) fn load(shape: &Shape, weights: &Weights, tier: Tier) -> Result<Self, LoadError> {
+    /// Packs the weights.
+    pub(crate) fn load(shape: &Shape, weights: &Weights, packing: Packing) -> Result<Self, LoadError> {
+        let tier = packing.tier;
         let relative = shape.relative.map(|buckets| attention::relative_bias(shape, buckets, weights));
         let relative: Option<RelativeBias> = relative.transpose()?;
-        let layers = (0..shape.layers.len()).map(|index| Layer::load(shape, weights, tier, index));
+        let layers = (0..shape.layers.len()).map(|index| Layer::load(shape, weights, packing, index));
         Ok(Self {
-            tier,
+            packing,
             sizes: Sizes::of(shape),
             embeddings: Embeddings::load(shape, weights, tier)?,
             angles: shape.rotaries.iter().map(|rotary| Angles::new(*rotary, shape)).collect(),
@@ -72,9 +75,9 @@ impl Encoder {
         self.sizes.hidden
     }
 
-    /// The instructions it computes with.
-    pub(crate) fn tier(&self) -> Tier {
-        self.tier
+    /// How its weights are packed.
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// Calls `pool` with the hidden states `(tokens, hidden)` of the last layer. Ids are within the vocabulary, texts
@@ -97,6 +100,6 @@ impl Encoder {
     fn take_buffers(&self, tokens: usize) -> Buffers {
         let taken = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let fitting = taken.filter(|buffers| buffers.fit(tokens));
-        fitting.unwrap_or_else(|| Buffers::new(self.tier, &self.sizes, tokens))
+        fitting.unwrap_or_else(|| Buffers::new(self.packing.tier, &self.sizes, tokens))
     }
 }

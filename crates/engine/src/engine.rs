@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use crate::batch::RaggedBatch;
-use crate::compute::{Compute, Plan};
+use crate::compute::{Compute, Isa, Plan};
 use crate::config::Shape;
 use crate::encoder::Encoder;
 use crate::error::{EmbedError, LoadError};
@@ -26,6 +26,8 @@ pub struct EngineConfig {
     pub tokens_max: usize,
     /// What it is computed with.
     pub compute: Compute,
+    /// The instructions for it.
+    pub isa: Isa,
     /// Threads that compute. They sleep while there is no batch.
     pub threads: NonZeroUsize,
 }
@@ -49,7 +51,7 @@ impl Engine {
         let shape = Shape::read(&model_dir.join("config.json"))?;
         let weights = Weights::open(&model_dir.join("model.safetensors"), shape.names)?;
         Ok(Self {
-            encoder: Encoder::load(&shape, &weights, config.compute.tier()?)?,
+            encoder: Encoder::load(&shape, &weights, config.compute.packing(config.isa)?)?,
             compute: config.compute,
             pooling: config.pooling,
             tokens_max: config.tokens_max.min(shape.tokens_max),
@@ -58,12 +60,12 @@ impl Engine {
         })
     }
 
-    /// What the model in `model_dir` would be if it were loaded with `compute`; reads no weights.
+    /// What the model in `model_dir` would be if it were loaded with `compute` and `isa`; reads no weights.
     ///
     /// # Errors
     /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
-    pub fn plan(model_dir: &Path, compute: Compute) -> Result<Plan, LoadError> {
-        Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute)
+    pub fn plan(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Plan, LoadError> {
+        Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute, isa)
     }
 
     /// Values per vector.
@@ -78,7 +80,7 @@ impl Engine {
 
     /// The tier of the kernels that it computes with.
     pub fn computes_with(&self) -> &'static str {
-        self.encoder.tier().name()
+        Compute::instructions(self.encoder.packing())
     }
 
     /// Most tokens of one text: the lower of the configured limit and the model's positions.

@@ -35,6 +35,16 @@ pub enum LoadError {
     /// This CPU lacks what was asked for.
     #[error(transparent)]
     Tier(#[from] kernels::TierError),
+    /// What was asked for is not computed with the instructions that were asked for.
+    #[error("{compute} needs {needed}, and the instruction set is forced to {forced}")]
+    Isa {
+        /// What to compute in.
+        compute: &'static str,
+        /// The tier that computes it.
+        needed: &'static str,
+        /// What the configuration forces.
+        forced: &'static str,
+    },
     /// config.json is not JSON, or a field is missing or of the wrong type.
     #[error("model file {file} is not a usable configuration")]
     Config {

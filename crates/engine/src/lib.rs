@@ -38,7 +38,7 @@ mod weights;
 mod error;
 
 pub use batch::{RaggedBatch, TokenIds};
-pub use compute::{Compute, Plan};
+pub use compute::{Compute, Isa, Plan};
 pub use config::supported_architectures;
 pub use engine::{Engine, EngineConfig};
 pub use error::{BatchError, EmbedError, LoadError};

@@ -23,6 +23,33 @@ pub enum Dtype {
     Float32,
     /// Products of bfloat16 values, sums in float32; refused where the CPU has no AMX tiles.
     Bfloat16,
+    /// Products of int8 values, scaled by output and by token, sums exact; on any CPU.
+    Int8,
+}
+
+/// The instructions that may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CpuIsa {
+    /// The fastest of this CPU.
+    #[default]
+    Auto,
+    /// AMX tiles; refused where the CPU or its kernel does not offer them.
+    Amx,
+    /// AVX-512, with VNNI for int8 where it is there; never tiles.
+    Avx512,
+    /// Plain code, on any CPU.
+    Portable,
+}
+
+impl From<CpuIsa> for engine::Isa {
+    fn from(isa: CpuIsa) -> Self {
+        match isa {
+            CpuIsa::Auto => Self::Auto,
+            CpuIsa::Amx => Self::Amx,
+            CpuIsa::Avx512 => Self::Avx512,
+            CpuIsa::Portable => Self::Portable,
+        }
+    }
 }
 
 /// When models besides the default one are loaded.
@@ -133,6 +160,9 @@ pub struct ServeArgs {
     /// Precision to compute in; `auto` is bfloat16 where the CPU has AMX tiles, else float32
     #[arg(long, env = "ML_BASE_DTYPE", value_enum, default_value_t, value_name = "NAME")]
     pub dtype: Dtype,
+    /// Instructions to compute with, where not the fastest of this CPU
+    #[arg(long, env = "ML_BASE_CPU_ISA", value_enum, default_value_t, value_name = "NAME")]
+    pub cpu_isa: CpuIsa,
     /// Threads of the engine [default: the cores of this machine]
     #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
     pub worker_threads: Option<NonZeroUsize>,

@@ -46,6 +46,8 @@ pub struct ModelConfig {
     pub dimensions: Option<u32>,
     /// What to compute in.
     pub dtype: Dtype,
+    /// The instructions that may be used.
+    pub isa: engine::Isa,
 }
 
 /// Everything that bounds a replica.
@@ -123,6 +125,7 @@ impl Config {
                     sources,
                     dimensions: args.dimensions,
                     dtype: args.dtype,
+                    isa: args.cpu_isa.into(),
                 },
                 limits,
             }),
@@ -144,6 +147,7 @@ impl Config {
             "model_store": self.model.sources.store,
             "dimensions": self.model.dimensions,
             "dtype": self.model.dtype,
+            "cpu_isa": self.model.isa.name(),
             "limits": self.limits,
         })
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use engine::{Compute, Engine, EngineConfig, LoadError, Plan, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, LoadError, Plan, RaggedBatch, TokenIds};
 use protocol::inference::PrecisionClass;
 use service::lifecycle::{Lifecycle, State};
 use tokio::sync::{mpsc, oneshot};
@@ -126,7 +126,7 @@ fn describe_all(model: &ModelConfig, limits: &Limits) -> anyhow::Result<Vec<Desc
 }
 
 fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::Result<Described> {
-    let Plan { compute, width, tokens_max } = plan(&files, model.dtype)?;
+    let Plan { compute, computes_with, width, tokens_max } = plan(&files, model.dtype, model.isa)?;
     if width != files.width as usize {
         bail!("config.json gives vectors of {width} numbers, its hidden_size is {}", files.width);
     }
@@ -138,23 +138,26 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
         dimensions: model.dimensions,
         precision: precision(compute),
         compute,
+        isa: model.isa,
+        computes_with,
         need_bytes: load.need_bytes(&files),
         files,
     };
     described.finish(None, Widths::Trained, Normalization::Unit).context("--dimensions")?;
     let Described { files, identity, .. } = &described;
-    tracing::info!(model = files.id, identity, width = files.width, tokens_max, "model found");
+    tracing::info!(model = files.id, identity, width = files.width, tokens_max, computes_with, "model found");
     Ok(described)
 }
 
 /// What the model will be once its weights are read.
-fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
-    let plan = |compute| Engine::plan(&files.directory, compute);
+fn plan(files: &ModelFiles, dtype: Dtype, isa: Isa) -> Result<Plan, LoadError> {
+    let plan = |compute| Engine::plan(&files.directory, compute, isa);
     match dtype {
         Dtype::Float32 => plan(Compute::Float32),
         Dtype::Bfloat16 => plan(Compute::Bfloat16),
+        Dtype::Int8 => plan(Compute::Int8),
         Dtype::Auto => match plan(Compute::Bfloat16) {
-            Err(LoadError::Tier(_)) => plan(Compute::Float32),
+            Err(LoadError::Tier(_) | LoadError::Isa { .. }) => plan(Compute::Float32),
             planned => planned,
         },
     }
@@ -162,8 +165,9 @@ fn plan(files: &ModelFiles, dtype: Dtype) -> Result<Plan, LoadError> {
 
 fn precision(compute: Compute) -> PrecisionClass {
     match compute {
-        Compute::Float32 | Compute::Portable => PrecisionClass::Float32,
+        Compute::Float32 => PrecisionClass::Float32,
         Compute::Bfloat16 => PrecisionClass::Bfloat16,
+        Compute::Int8 => PrecisionClass::Int8,
     }
 }
 
@@ -201,6 +205,7 @@ impl EngineLoader {
             pooling: described.files.pooling,
             tokens_max: described.tokens_max,
             compute: described.compute,
+            isa: described.isa,
             threads: self.limits.worker_threads,
         }
     }

@@ -1,10 +1,10 @@
 //! Self-attention: queries, keys and values as one product, then what each token gathers from its own text.
 
-use kernels::{Heads, Output, PackedLinear, RelativeBias, Rotation, Tier, attention};
+use kernels::{Heads, Output, PackedLinear, RelativeBias, Rotation, attention};
 
 use super::buffers::Buffers;
 use super::columns;
-use super::stacked::Stacked;
+use super::stacked::{Packing, Stacked};
 use crate::config::{RelativeBuckets, Shape};
 use crate::error::LoadError;
 use crate::weights::Weights;
@@ -46,7 +46,7 @@ impl Attention {
     pub(super) fn load(
         shape: &Shape,
         weights: &Weights,
-        tier: Tier,
+        packing: Packing,
         index: usize,
     ) -> Result<Self, LoadError> {
         let (names, hidden, layer) = (shape.names, shape.hidden, shape.layers[index]);
@@ -56,8 +56,8 @@ impl Attention {
         let out = [name(&names.attention_out)];
         let out = Stacked::read(weights, &out, (hidden, hidden), shape.biases.attention)?;
         Ok(Self {
-            qkv: qkv.with_outputs(&qkv_order(shape, layer.rotary)).pack(tier),
-            out: out.with_inputs(&heads_order(shape, &columns::in_order(shape.head_width()))).pack(tier),
+            qkv: qkv.with_outputs(&qkv_order(shape, layer.rotary)).pack(packing),
+            out: out.with_inputs(&heads_order(shape, &columns::in_order(shape.head_width()))).pack(packing),
             rotary: layer.rotary,
             window: layer.window,
         })

@@ -1,9 +1,9 @@
 //! The feed-forward block: raised to more columns, through a function, and back.
 
-use kernels::{Gate, Output, PackedLinear, Tier};
+use kernels::{Gate, Output, PackedLinear};
 
 use super::buffers::Buffers;
-use super::stacked::Stacked;
+use super::stacked::{Packing, Stacked};
 use crate::config::{self, Shape};
 use crate::error::LoadError;
 use crate::weights::Weights;
@@ -20,7 +20,7 @@ impl FeedForward {
     pub(super) fn load(
         shape: &Shape,
         weights: &Weights,
-        tier: Tier,
+        packing: Packing,
         index: usize,
     ) -> Result<Self, LoadError> {
         let (names, hidden, intermediate) = (shape.names, shape.hidden, shape.intermediate);
@@ -35,7 +35,7 @@ impl FeedForward {
         let order: Vec<Option<usize>> = order.into_iter().map(Some).collect();
         let down = [name(&names.down)];
         let down = Stacked::read(weights, &down, (hidden, intermediate), shape.biases.down)?;
-        Ok(Self { up: up.with_outputs(&order).pack(tier), gate, down: down.pack(tier) })
+        Ok(Self { up: up.with_outputs(&order).pack(packing), gate, down: down.pack(packing) })
     }
 
     /// Adds the result to the residual stream.

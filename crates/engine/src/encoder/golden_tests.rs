@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde::Deserialize;
 
-use super::Encoder;
+use super::{Encoder, Packing, WeightType};
 use crate::batch::{RaggedBatch, TokenIds};
 use crate::config::{Shape, supported_architectures};
 use crate::weights::Weights;
@@ -20,6 +20,8 @@ const TOLERANCE: f32 = 1e-4;
 /// Least cosine of a token's hidden state in bfloat16 to that of float64. With random weights rounding does not average
 /// out as it does in a trained model, and two layers of it are all there is.
 const COSINE_MIN: f32 = 0.999;
+/// The same in int8.
+const INT8_COSINE_MIN: f32 = 0.99;
 
 /// What the script wrote of one encoder.
 #[derive(Deserialize)]
@@ -40,13 +42,14 @@ impl Golden {
     }
 
     /// The encoder, its weights changed by `change(name, values)` first.
-    fn encoder(&self, tier: Tier, change: impl Fn(&str, &mut [f32])) -> Encoder {
+    fn encoder(&self, tier: Tier, weights: WeightType, change: impl Fn(&str, &mut [f32])) -> Encoder {
         let dir = tempfile::tempdir().unwrap();
-        let (config, weights) = (dir.path().join("config.json"), dir.path().join("model.safetensors"));
+        let (config, file) = (dir.path().join("config.json"), dir.path().join("model.safetensors"));
         std::fs::write(&config, self.config.to_string()).unwrap();
-        self.write_weights(&weights, change);
+        self.write_weights(&file, change);
         let shape = Shape::read(&config).unwrap();
-        Encoder::load(&shape, &Weights::open(&weights, shape.names).unwrap(), tier).unwrap()
+        let file = Weights::open(&file, shape.names).unwrap();
+        Encoder::load(&shape, &file, Packing { tier, weights }).unwrap()
     }
 
     fn write_weights(&self, file: &Path, change: impl Fn(&str, &mut [f32])) {
@@ -141,7 +144,7 @@ fn for_each(test: &str, names: &[&str], check: impl Fn(&str, &Golden, Tier)) {
 #[test]
 fn float32_equals_transformers() {
     for_each("float32_equals_transformers", &FLOAT32, |name, golden, tier| {
-        let found = hidden_states(&golden.encoder(tier, |_, _| {}), &golden.batch());
+        let found = hidden_states(&golden.encoder(tier, WeightType::Float, |_, _| {}), &golden.batch());
         assert_eq!(found.len(), golden.hidden.len());
         for (place, (found, wanted)) in found.iter().zip(&golden.hidden).enumerate() {
             let delta = (found - wanted).abs();
@@ -153,7 +156,7 @@ fn float32_equals_transformers() {
 #[test]
 fn bfloat16_points_where_transformers_does() {
     for_each("bfloat16_points_where_transformers_does", &BFLOAT16, |name, golden, tier| {
-        let encoder = golden.encoder(tier, |_, _| {});
+        let encoder = golden.encoder(tier, WeightType::Float, |_, _| {});
         let found = hidden_states(&encoder, &golden.batch());
         let tokens = found.chunks_exact(encoder.width()).zip(golden.hidden.chunks_exact(encoder.width()));
         for (token, (found, wanted)) in tokens.enumerate() {
@@ -164,16 +167,35 @@ fn bfloat16_points_where_transformers_does() {
 }
 
 #[test]
+fn int8_points_about_where_transformers_does() {
+    for_each("int8_points_about_where_transformers_does", &ALL, |name, golden, tier| {
+        let encoder = golden.encoder(tier, WeightType::Int8, |_, _| {});
+        let found = hidden_states(&encoder, &golden.batch());
+        let tokens = found.chunks_exact(encoder.width()).zip(golden.hidden.chunks_exact(encoder.width()));
+        for (token, (found, wanted)) in tokens.enumerate() {
+            let cosine = cosine(found, wanted);
+            assert!(
+                cosine >= INT8_COSINE_MIN,
+                "{name} on {}: token {token} has cosine {cosine}",
+                tier.name()
+            );
+        }
+    });
+}
+
+#[test]
 fn a_text_is_the_same_alone_and_among_others() {
     for_each("a_text_is_the_same_alone_and_among_others", &ALL, |name, golden, tier| {
-        let encoder = golden.encoder(tier, |_, _| {});
-        let together = hidden_states(&encoder, &golden.batch());
-        let mut together = together.as_slice();
-        for text in golden.tokens() {
-            let alone = hidden_states(&encoder, &RaggedBatch::new([&text]).unwrap());
-            let (found, rest) = together.split_at(alone.len());
-            assert_eq!(found, alone, "{name} on {}: {} tokens", tier.name(), text.len());
-            together = rest;
+        for weights in [WeightType::Float, WeightType::Int8] {
+            let encoder = golden.encoder(tier, weights, |_, _| {});
+            let together = hidden_states(&encoder, &golden.batch());
+            let mut together = together.as_slice();
+            for text in golden.tokens() {
+                let alone = hidden_states(&encoder, &RaggedBatch::new([&text]).unwrap());
+                let (found, rest) = together.split_at(alone.len());
+                assert_eq!(found, alone, "{name} on {}, {weights:?}: {} tokens", tier.name(), text.len());
+                together = rest;
+            }
         }
     });
 }
@@ -182,8 +204,11 @@ fn a_text_is_the_same_alone_and_among_others() {
 fn a_broken_word_breaks_the_texts_that_have_it_and_no_other() {
     for_each("a_broken_word_breaks_the_texts_that_have_it_and_no_other", &ALL, |name, golden, tier| {
         let word = golden.texts[0][0] as usize;
-        for broken in [f32::NAN, f32::INFINITY] {
-            let encoder = golden.encoder(tier, |name, values| {
+        let both = [WeightType::Float, WeightType::Int8];
+        let broken =
+            [f32::NAN, f32::INFINITY].into_iter().flat_map(|broken| both.map(|weights| (broken, weights)));
+        for (broken, weights) in broken {
+            let encoder = golden.encoder(tier, weights, |name, values| {
                 if name.contains("word_embeddings") || name.contains("tok_embeddings") {
                     values[word * 64 + 5] = broken;
                 }

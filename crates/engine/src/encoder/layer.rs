@@ -3,12 +3,11 @@
 //! A model whose norms stand in front of its blocks is the same with its norms counted from the other side: what follows
 //! a block is the norm in front of the next one.
 
-use kernels::Tier;
-
 use super::attention::{Attention, Scoring};
 use super::buffers::Buffers;
 use super::feed_forward::FeedForward;
 use super::norm::Norm;
+use super::stacked::Packing;
 use crate::config::{NormPlace, Shape};
 use crate::error::LoadError;
 use crate::weights::Weights;
@@ -25,7 +24,7 @@ impl Layer {
     pub(super) fn load(
         shape: &Shape,
         weights: &Weights,
-        tier: Tier,
+        packing: Packing,
         index: usize,
     ) -> Result<Self, LoadError> {
         let names = shape.names;
@@ -44,9 +43,9 @@ impl Layer {
             }
         };
         Ok(Self {
-            attention: Attention::load(shape, weights, tier, index)?,
+            attention: Attention::load(shape, weights, packing, index)?,
             middle,
-            feed_forward: FeedForward::load(shape, weights, tier, index)?,
+            feed_forward: FeedForward::load(shape, weights, packing, index)?,
             end,
         })
     }

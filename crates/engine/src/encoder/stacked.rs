@@ -6,6 +6,21 @@ use crate::config::Presence;
 use crate::error::LoadError;
 use crate::weights::Weights;
 
+/// How weights are packed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packing {
+    pub(crate) tier: Tier,
+    pub(crate) weights: WeightType,
+}
+
+/// The numbers that weights are packed as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WeightType {
+    /// Those of the tier.
+    Float,
+    Int8,
+}
+
 /// A linear layer `(outputs, inputs)`.
 pub(super) struct Stacked {
     inputs: usize,
@@ -55,7 +70,11 @@ impl Stacked {
         Self { inputs: order.len(), rows: ordered.collect(), bias }
     }
 
-    pub(super) fn pack(self, tier: Tier) -> PackedLinear {
-        PackedLinear::new(tier, &self.rows, self.inputs, &self.bias)
+    pub(super) fn pack(self, packing: Packing) -> PackedLinear {
+        let pack = match packing.weights {
+            WeightType::Float => PackedLinear::new,
+            WeightType::Int8 => PackedLinear::new_int8,
+        };
+        pack(packing.tier, &self.rows, self.inputs, &self.bias)
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use engine::{Compute, Engine, EngineConfig, LoadError, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, LoadError, Pooling, RaggedBatch, TokenIds};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::model_dir::{model_dir, skip};
@@ -12,9 +12,15 @@ use crate::model_dir::{model_dir, skip};
 const TOLERANCE: f32 = 1e-5;
 /// Least cosine of a vector computed in bfloat16 to that of sentence-transformers in float32.
 const COSINE_MIN: f32 = 0.9995;
+/// Least mean cosine of vectors computed in int8, and the least of one.
+const INT8_COSINE_MEAN: f32 = 0.995;
+const INT8_COSINE_MIN: f32 = 0.97;
+/// All that multiply int8.
+const ISAS: [Isa; 3] = [Isa::Amx, Isa::Avx512, Isa::Portable];
 /// Largest |Δ| between a text alone and in a batch: only the order of additions within a product may differ.
 const BATCH_TOLERANCE: f32 = 1e-6;
-const FLOAT32: [Compute; 2] = [Compute::Float32, Compute::Portable];
+/// All that multiply float32, but for tiles.
+const FLOAT32: [Isa; 2] = [Isa::Avx512, Isa::Portable];
 /// `max_seq_length` of the model's sentence_bert_config.json.
 const TOKENS_MAX: usize = 256;
 
@@ -27,11 +33,16 @@ struct Golden {
 impl Golden {
     /// `None` where the model is not on this machine, or the CPU does not compute this way.
     fn load(test: &str, compute: Compute) -> Option<Self> {
+        Self::load_for(test, compute, Isa::Auto)
+    }
+
+    fn load_for(test: &str, compute: Compute, isa: Isa) -> Option<Self> {
         let dir = model_dir(test)?;
         let config = EngineConfig {
             pooling: Pooling::Mean,
             tokens_max: TOKENS_MAX,
             compute,
+            isa,
             threads: NonZeroUsize::new(2).unwrap(),
         };
         let engine = match Engine::load(&dir, &config) {
@@ -101,7 +112,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 /// Runs `check` with float32 as each code computes it.
 fn in_float32(test: &str, check: impl Fn(&Golden)) {
-    for golden in FLOAT32.into_iter().filter_map(|compute| Golden::load(test, compute)) {
+    for golden in FLOAT32.into_iter().filter_map(|isa| Golden::load_for(test, Compute::Float32, isa)) {
         check(&golden);
     }
 }
@@ -156,10 +167,26 @@ fn goldens_in_bfloat16_point_the_same_way() {
 }
 
 #[test]
+fn goldens_in_int8_point_nearly_the_same_way_with_all_instructions() {
+    let test = "goldens_in_int8_point_nearly_the_same_way_with_all_instructions";
+    for isa in ISAS {
+        let Some(golden) = Golden::load_for(test, Compute::Int8, isa) else { continue };
+        let vectors = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
+        let cosines: Vec<f32> =
+            vectors.iter().zip(&golden.vectors).map(|(found, expected)| cosine(found, expected)).collect();
+        let mean = cosines.iter().sum::<f32>() / cosines.len() as f32;
+        let min = cosines.iter().copied().fold(1.0, f32::min);
+        println!("{}: cosine to float32, mean {mean:.5}, least {min:.5}", golden.engine.computes_with());
+        assert!(mean >= INT8_COSINE_MEAN && min >= INT8_COSINE_MIN, "{isa:?}: mean {mean}, least {min}");
+    }
+}
+
+#[test]
 fn a_vector_does_not_depend_on_its_batch() {
     let test = "a_vector_does_not_depend_on_its_batch";
-    let computes = [Compute::Float32, Compute::Portable, Compute::Bfloat16];
-    for golden in computes.into_iter().filter_map(|compute| Golden::load(test, compute)) {
+    let computes = [Compute::Float32, Compute::Bfloat16, Compute::Int8];
+    let ways = computes.into_iter().flat_map(|compute| Isa::ALL.map(|isa| (compute, isa)));
+    for golden in ways.filter_map(|(compute, isa)| Golden::load_for(test, compute, isa)) {
         let together = golden.embed(&(0..golden.texts.len()).collect::<Vec<_>>());
         for (index, vector) in together.iter().enumerate() {
             let delta = largest_delta(vector, &golden.embed(&[index])[0]);

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use engine::{Compute, Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, Pooling, RaggedBatch, TokenIds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -44,7 +44,7 @@ fn engine(bert: &RandomBert, pooling: Pooling, threads: usize) -> Engine {
     let threads = NonZeroUsize::new(threads).unwrap();
     Engine::load(
         bert.write().path(),
-        &EngineConfig { pooling, tokens_max: POSITIONS, compute: Compute::Float32, threads },
+        &EngineConfig { pooling, tokens_max: POSITIONS, compute: Compute::Float32, isa: Isa::Auto, threads },
     )
     .unwrap()
 }
@@ -99,6 +99,7 @@ fn weights_stored_in_half_precision_are_computed_in_f32() {
         pooling: Pooling::Mean,
         tokens_max: POSITIONS,
         compute: Compute::Float32,
+        isa: Isa::Auto,
         threads: NonZeroUsize::MIN,
     };
     let text = &random_texts(8)[0];

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use engine::{
-    Compute, EmbedError, Engine, EngineConfig, LoadError, Pooling, RaggedBatch, TokenIds,
+    Compute, EmbedError, Engine, EngineConfig, Isa, LoadError, Pooling, RaggedBatch, TokenIds,
     supported_architectures,
 };
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ fn load(dir: &Path, tokens_max: usize) -> Result<Engine, LoadError> {
             pooling: Pooling::Mean,
             tokens_max,
             compute: Compute::Float32,
+            isa: Isa::Auto,
             threads: NonZeroUsize::MIN,
         },
     )

@@ -14,13 +14,13 @@ pub(crate) enum Int8Kind {
 }
 
 impl Tier {
-    /// What int8 weights of this tier are multiplied with: `amx-int8`, `avx512-vnni` or `portable`.
+    /// What int8 weights of this tier are multiplied with: `amx-int8`, `avx512-vnni` or `portable-int8`.
     #[must_use]
     pub fn int8_name(self) -> &'static str {
         match self.int8_kind() {
             Int8Kind::Amx => "amx-int8",
             Int8Kind::Vnni => "avx512-vnni",
-            Int8Kind::Portable => "portable",
+            Int8Kind::Portable => "portable-int8",
         }
     }
 
@@ -48,7 +48,7 @@ mod tests {
     fn only_the_tier_with_tiles_multiplies_int8_in_tiles() {
         for tier in Tier::available() {
             assert!(tier.int8_name() != "amx-int8" || tier.name() == "amx-bf16");
-            assert!(tier.int8_name() == "portable" || tier.name() != "portable");
+            assert!(tier.int8_name() == "portable-int8" || tier.name() != "portable");
         }
     }
 }

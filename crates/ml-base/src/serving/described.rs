@@ -1,6 +1,6 @@
 //! What is known of a model from its files alone.
 
-use engine::Compute;
+use engine::{Compute, Isa};
 use protocol::inference::{self, PrecisionClass};
 use vector::{Finish, FinishError, ModelWidths, Normalization, Widths};
 
@@ -18,6 +18,10 @@ pub(crate) struct Described {
     pub(crate) dimensions: Option<u32>,
     /// What it is computed with.
     pub(crate) compute: Compute,
+    /// The instructions that may be used.
+    pub(crate) isa: Isa,
+    /// The name of what computes it.
+    pub(crate) computes_with: &'static str,
     /// The class of its vectors, which follows from that.
     pub(crate) precision: PrecisionClass,
     /// Memory it is reckoned to take once loaded.
@@ -70,6 +74,8 @@ impl Described {
             "tokens_max": self.tokens_max,
             "pooling": self.files.pooling.to_string(),
             "precision": self.precision.name(),
+            "cpu_isa": self.isa.name(),
+            "computes_with": self.computes_with,
             "prompts": self.files.prompts.by_name(),
             "default_prompt_name": self.files.prompts.default_name(),
             "memory_bytes": self.need_bytes,

@@ -34,8 +34,9 @@ impl Load {
     /// Bytes that the model takes once it is loaded.
     pub(crate) fn need_bytes(&self, files: &ModelFiles) -> u64 {
         let matrix_bytes = match self.compute {
-            Compute::Float32 | Compute::Portable => FLOAT32_BYTES,
+            Compute::Float32 => FLOAT32_BYTES,
             Compute::Bfloat16 => 2,
+            Compute::Int8 => 1,
         };
         let weights = files.values.tables * FLOAT32_BYTES + files.values.matrices * matrix_bytes;
         let tokenizer = files.tokenizer_bytes * TOKENIZER_FACTOR;

@@ -92,6 +92,8 @@ fn described(id: &str) -> Described {
         tokens_max: 8,
         dimensions: None,
         compute: Compute::Float32,
+        isa: engine::Isa::Auto,
+        computes_with: "avx512",
         precision: PrecisionClass::Float32,
         need_bytes: NEED_BYTES,
     }
