@@ -97,11 +97,10 @@ fn plots(args: &Args, dir: &Path) -> Result<String> {
     let mut curves = Vec::new();
     for compute in Compute::ALL.into_iter().filter(|compute| is_asked(args, *compute)) {
         match load(args, compute, threads) {
-            Ok(engine) if !is_stand_in(&engine, compute) => {
+            Ok(engine) => {
                 let name = format!("{} ({})", compute.name(), engine.computes_with());
                 curves.push(sweep::measure(&engine, name)?);
             }
-            Ok(_) => crate::progress(&format!("{}: not here", compute.name())),
             Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", compute.name())),
             Err(error) => return Err(error.into()),
         }
@@ -126,8 +125,8 @@ fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Res
     for (threads, orders) in threads(args)? {
         for &compute in &asked {
             match load(args, compute, threads) {
-                Ok(engine) if is_stand_in(&engine, compute) => {
-                    note(left_out, compute, "not here, something else would take its place");
+                Ok(engine) if is_there(&entries, &engine, threads) => {
+                    note(left_out, compute, "the same code as another of them on this CPU");
                 }
                 Ok(engine) => {
                     let label = label(args, compute, engine.computes_with(), threads);
@@ -162,10 +161,10 @@ fn peers(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Re
     peers::start(&choice, task, left_out)
 }
 
-/// Whether something slower computes in place of what was asked for: candle where there is no AVX-512, portable code where candle has
-/// no such model.
-fn is_stand_in(engine: &Engine, compute: Compute) -> bool {
-    engine.compute() != compute || (compute == Compute::Candle && engine.computes_with() != compute.name())
+/// Where a CPU lacks the instructions that one way prefers, it computes as another does.
+fn is_there(entries: &[Entry], engine: &Engine, threads: NonZeroUsize) -> bool {
+    let same = (Some(engine.computes_with()), threads);
+    entries.iter().any(|entry| (entry.label.computes_with, entry.label.threads) == same)
 }
 
 fn note(left_out: &mut Vec<(String, String)>, compute: Compute, reason: &str) {

@@ -33,7 +33,7 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
         let values = Matrix { values: at(first, columns[2]), row: stride, column: 1 };
         let to = &mut out[(start + query) * hidden + columns[0]..];
         multiply([rows, keys, width], weights, values, to, hidden);
-        for (to, factor) in to.chunks_mut(hidden).zip(&factors).take(rows) {
+        for (to, factor) in to.chunks_mut(hidden).zip(factors.iter()).take(rows) {
             to[..width].iter_mut().for_each(|value| *value *= factor);
         }
     }
