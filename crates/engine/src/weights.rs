@@ -45,19 +45,10 @@ impl Weights {
             let (found, wanted) = (view.shape().to_vec(), shape.to_vec());
             return Err(LoadError::WrongShape { file: self.file.clone(), name, found, wanted });
         }
-        let halves = || view.data().chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
-        match view.dtype() {
-            Dtype::F32 => {
-                let bytes = view.data().chunks_exact(4);
-                Ok(bytes.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect())
-            }
-            Dtype::F16 => Ok(halves().map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
-            Dtype::BF16 => Ok(halves().map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
-            other => {
-                let found = format!("{other:?}");
-                Err(LoadError::WrongType { file: self.file.clone(), name, found })
-            }
-        }
+        to_f32(view.dtype(), view.data()).ok_or_else(|| {
+            let found = format!("{:?}", view.dtype());
+            LoadError::WrongType { file: self.file.clone(), name, found }
+        })
     }
 
     /// The one-dimensional tensor `name`.
@@ -75,6 +66,21 @@ impl Weights {
     ) -> Result<Vec<f32>, LoadError> {
         let has_older = self.tensors.get(&format!("{}{older}", self.prefix)).is_ok();
         self.row(if has_older { older } else { name }, length)
+    }
+}
+
+/// Values of a float type, little-endian; none of another type.
+fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let halves = bytes.chunks_exact(2).map(|bytes| [bytes[0], bytes[1]]);
+    if dtype == Dtype::F32 {
+        let words = bytes.chunks_exact(4).map(|bytes| [bytes[0], bytes[1], bytes[2], bytes[3]]);
+        Some(words.map(f32::from_le_bytes).collect())
+    } else if dtype == Dtype::F16 {
+        Some(halves.map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect())
+    } else if dtype == Dtype::BF16 {
+        Some(halves.map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect())
+    } else {
+        None
     }
 }
 

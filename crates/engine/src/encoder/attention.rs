@@ -124,7 +124,7 @@ fn bucket(RelativeBuckets { buckets, distance_max }: RelativeBuckets, distance: 
         return first + far;
     }
     // In f32, as the model's own code has it: the last bit decides at the border of a bucket.
-    let ratio = (far as f32 / near as f32).ln() / ((distance_max as f64 / near as f64).ln() as f32);
+    let ratio = (far as f32 / near as f32).ln() / (distance_max as f32 / near as f32).ln();
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
