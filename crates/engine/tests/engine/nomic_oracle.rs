@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::nomic_bert::{Config, NomicBertModel};
-use engine::{Compute, Engine, EngineConfig, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, Pooling, RaggedBatch, TokenIds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -75,12 +75,17 @@ impl RandomNomic {
         model.forward(&ids, None, None).unwrap().squeeze(0).unwrap().mean(0).unwrap().to_vec1().unwrap()
     }
 
-    fn engine(&self, compute: Compute) -> Engine {
+    fn engine(&self, isa: Isa) -> Engine {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), self.config.to_string()).unwrap();
         candle_core::safetensors::save(&self.tensors, dir.path().join("model.safetensors")).unwrap();
-        let config =
-            EngineConfig { pooling: Pooling::Mean, tokens_max: 8192, compute, threads: NonZeroUsize::MIN };
+        let config = EngineConfig {
+            pooling: Pooling::Mean,
+            tokens_max: 8192,
+            compute: Compute::Float32,
+            isa,
+            threads: NonZeroUsize::MIN,
+        };
         Engine::load(dir.path(), &config).unwrap()
     }
 
@@ -96,8 +101,8 @@ fn both_kinds_of_pairs_equal_the_oracle_with_biases_and_without() {
     for (seed, heads, interleaved) in [(1, 3, false), (2, 3, true), (3, 2, true), (4, 2, false)] {
         let mut nomic = RandomNomic::new(seed, heads, interleaved);
         let texts = nomic.texts(&LENGTHS);
-        for compute in [Compute::Float32, Compute::Portable] {
-            let vectors = nomic.engine(compute).embed(&RaggedBatch::new(&texts).unwrap()).unwrap();
+        for isa in [Isa::Auto, Isa::Portable] {
+            let vectors = nomic.engine(isa).embed(&RaggedBatch::new(&texts).unwrap()).unwrap();
             for (vector, text) in vectors.rows().zip(&texts) {
                 for (found, wanted) in vector.iter().zip(nomic.oracle(text)) {
                     assert!((found - wanted).abs() <= TOLERANCE, "seed {seed}: {found} is not {wanted}");
@@ -111,8 +116,8 @@ fn both_kinds_of_pairs_equal_the_oracle_with_biases_and_without() {
 fn a_text_of_8192_tokens_is_the_same_in_the_fastest_and_in_portable_code() {
     let mut nomic = RandomNomic::new(5, 3, false);
     let texts = nomic.texts(&[8192]);
-    let embed = |compute| nomic.engine(compute).embed(&RaggedBatch::new(&texts).unwrap()).unwrap();
-    let (fast, portable) = (embed(Compute::Float32), embed(Compute::Portable));
+    let embed = |isa| nomic.engine(isa).embed(&RaggedBatch::new(&texts).unwrap()).unwrap();
+    let (fast, portable) = (embed(Isa::Auto), embed(Isa::Portable));
     for (fast, portable) in fast.rows().flatten().zip(portable.rows().flatten()) {
         assert!((fast - portable).abs() <= TOLERANCE, "{fast} is not {portable}");
     }
