@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// How a text's vector is made of its tokens: mean or cls
     #[arg(long, default_value = "mean")]
     pub(crate) pooling: Pooling,
-    /// One text a line, in place of the paragraphs that come with the bench
+    /// One text a line, in place of the questions and passages that come with `accuracy`
     #[arg(long, value_name = "FILE")]
     pub(crate) texts: Option<PathBuf>,
     /// Texts that are taken of the file; with --synthetic by default as many as have 32,768 tokens

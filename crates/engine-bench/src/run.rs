@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<String> {
         texts: match (&args.texts, args.synthetic) {
             (Some(file), _) => file.display().to_string(),
             (None, Some(_)) => "random ids".to_owned(),
-            (None, None) => "novels".to_owned(),
+            (None, None) => "questions and passages".to_owned(),
         },
         count: texts.count(),
         tokens: texts.tokens(),

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use engine::TokenIds;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokenizers::{Tokenizer, TruncationParams};
 
 /// What is measured where no file is named.
-const NOVELS: &str = include_str!("../texts/novels.txt");
+const QUESTIONS: &str = include_str!("../../accuracy/data/retrieval.jsonl");
 /// Long enough to be cut to a short query under any tokenizer.
 const QUERY: &str = "what should a traveller know about the weather in the mountains before they set out";
 /// Tokens of the short query, special tokens included.
@@ -38,6 +38,23 @@ impl Order {
     }
 }
 
+/// A question and its passage, of a few words and of some sentences.
+#[derive(Deserialize)]
+struct Pair {
+    query: String,
+    text: String,
+}
+
+/// Each question, then its passage.
+fn questions_and_passages() -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for line in QUESTIONS.lines() {
+        let Pair { query, text } = serde_json::from_str(line)?;
+        texts.extend([query, text]);
+    }
+    Ok(texts)
+}
+
 /// Token ids of all texts and of one short query.
 #[derive(Debug)]
 pub(crate) struct Texts {
@@ -46,7 +63,7 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    /// The first `count` texts of `file`, or those that come with the bench, as the tokenizer of the model in `model_dir` cuts them.
+    /// The first `count` lines of `file`, or of the questions and passages that come with `accuracy`, as the tokenizer of the model in `model_dir` cuts them.
     ///
     /// # Errors
     /// Where the file or the tokenizer cannot be read, or there is no text.
@@ -60,12 +77,15 @@ impl Texts {
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
         });
         let given = given.transpose()?;
-        let lines = given.as_deref().unwrap_or(NOVELS).lines().filter(|line| !line.trim().is_empty());
+        let lines: Vec<String> = match &given {
+            Some(given) => given.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect(),
+            None => questions_and_passages()?,
+        };
         let tokenizer_file = model_dir.join("tokenizer.json");
         let cut = |tokens_max| tokenizer(&tokenizer_file, tokens_max);
         let texts = cut(tokens_max.get())?;
         let arrival: Vec<_> =
-            lines.take(count.get()).map(|line| encode(&texts, line)).collect::<Result<_>>()?;
+            lines.iter().take(count.get()).map(|line| encode(&texts, line)).collect::<Result<_>>()?;
         ensure!(!arrival.is_empty(), "there is no text to measure");
         Ok(Self { arrival, query: encode(&cut(QUERY_TOKENS)?, QUERY)? })
     }

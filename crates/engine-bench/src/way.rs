@@ -24,7 +24,9 @@ impl Way {
     pub(crate) fn name(self) -> String {
         match self.isa {
             Isa::Auto => self.compute.name().to_owned(),
-            isa => format!("{}-{}", self.compute.name(), isa.name()),
+            isa @ (Isa::Amx | Isa::Avx512 | Isa::Portable) => {
+                format!("{}-{}", self.compute.name(), isa.name())
+            }
         }
     }
 }
