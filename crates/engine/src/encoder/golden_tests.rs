@@ -203,14 +203,14 @@ fn a_text_is_the_same_alone_and_among_others() {
 #[test]
 fn a_broken_word_breaks_the_texts_that_have_it_and_no_other() {
     for_each("a_broken_word_breaks_the_texts_that_have_it_and_no_other", &ALL, |name, golden, tier| {
-        let word = golden.texts[0][0] as usize;
+        let word = golden.texts[0][0];
         let both = [WeightType::Float, WeightType::Int8];
         let broken =
             [f32::NAN, f32::INFINITY].into_iter().flat_map(|broken| both.map(|weights| (broken, weights)));
         for (broken, weights) in broken {
             let encoder = golden.encoder(tier, weights, |name, values| {
                 if name.contains("word_embeddings") || name.contains("tok_embeddings") {
-                    values[word * 64 + 5] = broken;
+                    values[word as usize * 64 + 5] = broken;
                 }
             });
             let found = hidden_states(&encoder, &golden.batch());
@@ -219,7 +219,7 @@ fn a_broken_word_breaks_the_texts_that_have_it_and_no_other() {
                 let (of_text, rest) = rows.split_at(text.len() * encoder.width());
                 rows = rest;
                 let is_broken = of_text.iter().any(|value| !value.is_finite());
-                assert_eq!(is_broken, text.contains(&(word as u32)), "{name} on {}", tier.name());
+                assert_eq!(is_broken, text.contains(&word), "{name} on {}", tier.name());
             }
         }
     });
