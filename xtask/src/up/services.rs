@@ -10,6 +10,8 @@ use super::plan::{Plan, Role};
 use crate::supervisor::ServiceSpec;
 use crate::workspace::Workspace;
 
+/// Every precision class that a proxy can take.
+const ALL_CLASSES: &str = "float32,bfloat16,float16,int8";
 /// Server lines of the balancer's file.
 const REPLICAS_MAX: u16 = 8;
 
@@ -106,6 +108,13 @@ impl Grid<'_> {
         let ports = self.plan.ports;
         // As many as the balancer lets through: a text that need not gather with others is not late with them.
         let calls_max = self.plan.host.balanced_calls_max().saturating_mul(self.plan.replicas.into());
+        let variables = match self.plan.host.variable("ML_BASE_DTYPE") {
+            // By itself the proxy takes no int8: whoever asks the replicas for it here means the whole grid.
+            Some(dtype) if dtype == "int8" => {
+                variables.unless_given("EMBEDDING_PRECISION_CLASSES", ALL_CLASSES)
+            }
+            Some(_) | None => variables,
+        };
         variables
             .fixed("EMBEDDING_PORT", ports.embedding.to_string())
             .fixed("ML_BASE_URL", format!("http://{}", loopback(ports.front)))
@@ -208,6 +217,16 @@ mod tests {
         assert_eq!(calls(unbalanced(None)), "32");
         assert_eq!(calls(balanced(None, 2)), "64");
         assert_eq!(calls(balanced(None, 8)), "256");
+    }
+
+    #[test]
+    fn proxy_takes_int8_where_the_replicas_are_asked_for_it() {
+        let classes = |variables: &[(&str, &str)]| {
+            variable(&balanced_with(None, 2, variables), "embedding-single", "EMBEDDING_PRECISION_CLASSES")
+        };
+        assert_eq!(classes(&[("ML_BASE_DTYPE", "int8")]).as_deref(), Some(ALL_CLASSES));
+        assert_eq!(classes(&[("ML_BASE_DTYPE", "bfloat16")]), None);
+        assert_eq!(classes(&[("ML_BASE_DTYPE", "int8"), ("EMBEDDING_PRECISION_CLASSES", "int8")]), None);
     }
 
     #[test]
