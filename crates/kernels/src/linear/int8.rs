@@ -11,6 +11,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
@@ -29,7 +31,7 @@ use crate::tier::{Int8Kind, Kind, Tier};
 pub(crate) const STEP: usize = 2 * TILE;
 /// Bytes of a tile: sixteen lines of four inputs of sixteen outputs.
 pub(crate) const TILE: usize = 16 * LINE;
-/// Rows that portable code and VNNI multiply at once.
+/// Rows that portable code, AVX2 and VNNI multiply at once.
 pub(crate) const ROWS: usize = 12;
 /// More would let a sum of 32 bits run over.
 const INPUTS_MAX: usize = 1 << 16;
@@ -201,6 +203,9 @@ pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the kind comes out of a tier, which proves that the CPU has VNNI; the shapes are checked above.
         Int8Kind::Vnni => unsafe { vnni::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above, of AVX2.
+        Int8Kind::Avx2 => unsafe { avx2::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]) },
         _ => portable::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]),
     }
 }
@@ -209,7 +214,7 @@ impl Int8Kind {
     /// VNNI multiplies unsigned numbers with signed ones.
     pub(crate) fn form(self) -> Form {
         match self {
-            Self::Amx | Self::Portable => Form::Signed,
+            Self::Amx | Self::Avx2 | Self::Portable => Form::Signed,
             Self::Vnni => Form::Raised,
         }
     }

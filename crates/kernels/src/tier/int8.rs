@@ -9,17 +9,20 @@ pub(crate) enum Int8Kind {
     Amx,
     /// 512-bit registers, unsigned times signed.
     Vnni,
+    /// 256-bit registers, which the tier that runs everywhere may use as well: gemm does.
+    Avx2,
     /// Plain Rust.
     Portable,
 }
 
 impl Tier {
-    /// What int8 weights of this tier are multiplied with: `amx-int8`, `avx512-vnni` or `portable-int8`.
+    /// What int8 weights of this tier are multiplied with: `amx-int8`, `avx512-vnni`, `avx2-int8` or `portable-int8`.
     #[must_use]
     pub fn int8_name(self) -> &'static str {
         match self.int8_kind() {
             Int8Kind::Amx => "amx-int8",
             Int8Kind::Vnni => "avx512-vnni",
+            Int8Kind::Avx2 => "avx2-int8",
             Int8Kind::Portable => "portable-int8",
         }
     }
@@ -30,6 +33,7 @@ impl Tier {
         match self.0 {
             Kind::AmxBf16 if super::x86::has_amx_int8() => Int8Kind::Amx,
             Kind::AmxBf16 | Kind::Avx512 if super::x86::has_vnni() => Int8Kind::Vnni,
+            _ if super::x86::has_avx2() => Int8Kind::Avx2,
             Kind::AmxBf16 | Kind::Avx512 | Kind::Portable => Int8Kind::Portable,
         }
     }
@@ -48,7 +52,7 @@ mod tests {
     fn only_the_tier_with_tiles_multiplies_int8_in_tiles() {
         for tier in Tier::available() {
             assert!(tier.int8_name() != "amx-int8" || tier.name() == "amx-bf16");
-            assert!(tier.int8_name() == "portable-int8" || tier.name() != "portable");
+            assert!(tier.int8_name() != "avx512-vnni" || tier.name() != "portable");
         }
     }
 }

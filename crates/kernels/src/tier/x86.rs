@@ -26,6 +26,11 @@ pub(super) fn has_amx_int8() -> bool {
     std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0
 }
 
+/// 256-bit registers that multiply whole numbers.
+pub(super) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+}
+
 /// 512-bit registers that multiply int8.
 pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
