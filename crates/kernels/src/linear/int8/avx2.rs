@@ -63,7 +63,7 @@ mod tests {
                 let mut next = move || {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     // -127 to 127, as rows and weights are.
-                    i8::try_from((state >> 40) % 255).map_or_else(|_| 0, |number| number).wrapping_sub(127)
+                    state.to_le_bytes()[5].cast_signed().max(-127)
                 };
                 let lines: Vec<u8> = (0..rows * steps * LINE).map(|_| next().cast_unsigned()).collect();
                 let panel: Vec<i8> = (0..steps * STEP).map(|_| next()).collect();
