@@ -1,10 +1,10 @@
 //! The command line, and what it means once it is checked.
 
-use std::{convert::Infallible, fmt, fs, path::PathBuf, str::FromStr, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
+use api_key::ApiKey;
 use clap::Parser;
-use hyper::header::HeaderValue;
 
 use crate::{
     pairs::Pairs,
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     ndcg_loss_max: Option<f64>,
     /// Bearer key of the server at a URL; `@FILE` reads it from a file, which keeps it out of the list of processes
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY|@FILE")]
-    api_key: Option<Secret>,
+    api_key: Option<ApiKey>,
     /// Program to start for a class [default: ml-base beside this program]
     #[arg(long, value_name = "FILE")]
     ml_base: Option<PathBuf>,
@@ -87,7 +87,7 @@ impl Args {
             pairs,
             widths: self.widths,
             prompts: GivenPrompts { query: self.query_prompt, text: self.text_prompt },
-            bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
+            bearer: self.api_key.map(ApiKey::bearer).transpose()?.flatten(),
             ml_base: self.ml_base.map_or_else(beside_this_program, Ok)?,
             start_timeout: Duration::from_secs(self.start_timeout_seconds.into()),
             thresholds: Thresholds { cosine_min: self.cosine_min, ndcg_loss_max: self.ndcg_loss_max },
@@ -105,40 +105,6 @@ fn check_threshold(flag: &str, value: Option<f64>, least: f64) -> anyhow::Result
 fn beside_this_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the folder of this program")?;
     Ok(own.with_file_name("ml-base"))
-}
-
-/// An API key as given; its `Debug` form does not show it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(…)")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = Infallible;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Ok(Self(given.to_owned()))
-    }
-}
-
-impl Secret {
-    fn bearer(self) -> anyhow::Result<HeaderValue> {
-        let key = match self.0.strip_prefix('@') {
-            Some(path) => {
-                fs::read_to_string(path).with_context(|| format!("`--api-key`: cannot read {path}"))?
-            }
-            None => self.0,
-        };
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
-            .ok()
-            .context("`--api-key` holds a character that no header may carry")?;
-        header.set_sensitive(true);
-        Ok(header)
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! The command line, and what it means once it is checked.
 
 use std::{
-    fmt, fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
+use api_key::ApiKey;
 use clap::Parser;
-use hyper::{Uri, header::HeaderValue};
+use hyper::Uri;
 
 use crate::{
     client::Endpoint,
@@ -41,7 +40,7 @@ pub(crate) struct Args {
     url: String,
     /// Bearer key of the server; `@FILE` reads it from a file, which keeps it out of the list of processes
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY|@FILE")]
-    api_key: Option<Secret>,
+    api_key: Option<ApiKey>,
     /// Cut the vectors to this width; the model must be trained for it
     #[arg(long)]
     dimensions: Option<NonZeroU32>,
@@ -81,47 +80,13 @@ impl Args {
             target,
             endpoint: Endpoint {
                 base: parse_base(&self.url)?,
-                bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
+                bearer: self.api_key.map(ApiKey::bearer).transpose()?.flatten(),
             },
             wish: Wish { model: self.model, dimensions: self.dimensions, normalize: !self.no_normalize },
             concurrency: usize::from(self.concurrency),
             patience: self.patience,
             summary,
         })
-    }
-}
-
-/// An API key as given; its `Debug` form does not show it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(…)")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Ok(Self(given.to_owned()))
-    }
-}
-
-impl Secret {
-    fn bearer(self) -> anyhow::Result<HeaderValue> {
-        let key = match self.0.strip_prefix('@') {
-            Some(path) => {
-                fs::read_to_string(path).with_context(|| format!("`--api-key`: cannot read {path}"))?
-            }
-            None => self.0,
-        };
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
-            .ok()
-            .context("`--api-key` holds a character that no header may carry")?;
-        header.set_sensitive(true);
-        Ok(header)
     }
 }
 

@@ -81,6 +81,20 @@ impl RaggedBatch {
         self.cumulative_lengths.windows(2).map(|pair| pair[0]..pair[1])
     }
 
+    /// The texts with these numbers, in this order, as a batch of their own; none if there are no numbers.
+    ///
+    /// # Panics
+    /// If there is no such text.
+    pub(crate) fn pick(&self, texts: &[usize]) -> Option<Self> {
+        let mut picked = Self { ids: Vec::new(), cumulative_lengths: vec![0] };
+        for &text in texts {
+            let range = self.cumulative_lengths[text]..self.cumulative_lengths[text + 1];
+            picked.ids.extend_from_slice(&self.ids[range]);
+            picked.cumulative_lengths.push(picked.ids.len());
+        }
+        (!texts.is_empty()).then_some(picked)
+    }
+
     /// Cuts the batch into at most `parts` batches of about the same number of tokens, each of at least one text, in
     /// order: the parts one after the other are the batch.
     pub fn split(&self, parts: NonZeroUsize) -> Vec<Self> {

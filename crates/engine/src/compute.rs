@@ -7,6 +7,7 @@ use crate::encoder::{Packing, WeightType};
 use crate::error::LoadError;
 
 const AMX_TIER: &str = "amx-bf16";
+const AVX512_BF16_TIER: &str = "avx512-bf16";
 const AVX512_TIER: &str = "avx512";
 const PORTABLE_TIER: &str = "portable";
 
@@ -16,10 +17,10 @@ pub enum Compute {
     /// float32 throughout.
     #[default]
     Float32,
-    /// Products of bfloat16 values with float32 sums, on AMX tiles; all else is float32.
+    /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16; all else is float32.
     Bfloat16,
     /// Products of int8 values with exact sums: weights scaled by output, tokens as they come. All else is as in bfloat16
-    /// where there are AMX tiles, float32 elsewhere.
+    /// where the CPU multiplies that, float32 elsewhere.
     Int8,
 }
 
@@ -56,9 +57,13 @@ impl Compute {
 
     fn tier(self, isa: Isa) -> Result<Tier, LoadError> {
         match (self, isa) {
-            (Self::Bfloat16, Isa::Auto | Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
-            (Self::Bfloat16, Isa::Avx512 | Isa::Portable) => {
-                Err(LoadError::Isa { compute: self.name(), needed: AMX_TIER, forced: isa.name() })
+            (Self::Bfloat16, Isa::Auto) => {
+                Ok(Tier::force(AMX_TIER).or_else(|_| Tier::force(AVX512_BF16_TIER))?)
+            }
+            (Self::Bfloat16 | Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
+            (Self::Bfloat16, Isa::Avx512) => Ok(Tier::force(AVX512_BF16_TIER)?),
+            (Self::Bfloat16, Isa::Portable) => {
+                Err(LoadError::Isa { compute: self.name(), needed: AVX512_BF16_TIER, forced: isa.name() })
             }
             (Self::Float32, Isa::Auto) => {
                 Ok(Tier::force(AVX512_TIER).or_else(|_| Tier::force(PORTABLE_TIER))?)
@@ -66,8 +71,10 @@ impl Compute {
             // Tiles do not multiply float32; a CPU that has them has AVX-512.
             (Self::Float32, Isa::Amx) => Ok(Tier::force(AMX_TIER).and_then(|_| Tier::force(AVX512_TIER))?),
             (Self::Int8, Isa::Auto) => Ok(Tier::detect()),
-            (Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
-            (Self::Float32 | Self::Int8, Isa::Avx512) => Ok(Tier::force(AVX512_TIER)?),
+            (Self::Float32, Isa::Avx512) => Ok(Tier::force(AVX512_TIER)?),
+            (Self::Int8, Isa::Avx512) => {
+                Ok(Tier::force(AVX512_BF16_TIER).or_else(|_| Tier::force(AVX512_TIER))?)
+            }
             (Self::Float32 | Self::Int8, Isa::Portable) => Ok(Tier::force(PORTABLE_TIER)?),
         }
     }
@@ -81,7 +88,7 @@ pub enum Isa {
     Auto,
     /// AMX tiles, and AVX-512 where tiles have nothing to offer. No other choice than this and `Auto` uses tiles.
     Amx,
-    /// AVX-512, and VNNI for int8.
+    /// AVX-512, with VNNI for int8 and its bfloat16 where the CPU has them.
     Avx512,
     /// What every CPU has.
     Portable,
@@ -147,8 +154,12 @@ mod tests {
                     Err(error) => assert!(error.contains("which have portable"), "{error}"),
                 }
             }
-            let error = instructions(Compute::Bfloat16, isa).unwrap_err();
-            assert!(error.contains("bfloat16 needs amx-bf16") && error.contains(isa.name()), "{error}");
+        }
+        let error = instructions(Compute::Bfloat16, Isa::Portable).unwrap_err();
+        assert!(error.contains("bfloat16 needs avx512-bf16") && error.contains("portable"), "{error}");
+        match instructions(Compute::Bfloat16, Isa::Avx512) {
+            Ok(found) => assert_eq!(found, "avx512-bf16"),
+            Err(error) => assert!(error.contains("which have"), "{error}"),
         }
     }
 

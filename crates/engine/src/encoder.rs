@@ -26,7 +26,7 @@ mod golden_tests;
 
 use std::sync::{Mutex, PoisonError};
 
-use kernels::RelativeBias;
+use kernels::{Crew, RelativeBias};
 
 use crate::batch::RaggedBatch;
 use crate::config::Shape;
@@ -81,16 +81,20 @@ impl Encoder {
     }
 
     /// Calls `pool` with the hidden states `(tokens, hidden)` of the last layer. Ids are within the vocabulary, texts
-    /// within the positions.
-    pub(crate) fn forward<R>(&self, batch: &RaggedBatch, pool: impl FnOnce(&[f32]) -> R) -> R {
+    /// within the positions. The calling thread leads `crew`; the result does not depend on how many follow.
+    pub(crate) fn forward<R>(&self, batch: &RaggedBatch, crew: &Crew, pool: impl FnOnce(&[f32]) -> R) -> R {
         let mut buffers = self.take_buffers(batch.tokens());
-        self.embeddings.forward(batch, &mut buffers);
-        for (angles, to) in self.angles.iter().zip(&mut buffers.angles) {
-            angles.fill(&buffers.lengths, to);
-        }
-        for layer in &self.layers {
-            layer.forward(&self.scoring, &mut buffers);
-        }
+        let mut scratches = buffers.take_scratches(self.packing.tier, &self.sizes, crew.members());
+        crew.lead(&mut scratches, |team| {
+            self.embeddings.forward(batch, &mut buffers, team);
+            for (angles, to) in self.angles.iter().zip(&mut buffers.angles) {
+                angles.fill(&buffers.lengths, to);
+            }
+            for layer in &self.layers {
+                layer.forward(&self.scoring, &mut buffers, team);
+            }
+        });
+        buffers.put_scratches(scratches);
         let pooled = pool(&buffers.rows);
         // A pass that panics does not give its buffers back.
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);

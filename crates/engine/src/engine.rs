@@ -4,18 +4,17 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use kernels::Crew;
+
 use crate::batch::RaggedBatch;
 use crate::compute::{Compute, Isa, Plan};
 use crate::config::Shape;
+use crate::division::Division;
 use crate::encoder::Encoder;
 use crate::error::{EmbedError, LoadError};
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
 use crate::weights::Weights;
-
-/// Tokens of one pass through the encoder. Its intermediate states should stay in a core's own cache, and it should be
-/// large enough that reading the weights once per pass is cheap beside it.
-const PASS_TOKENS: usize = 512;
 
 /// What the caller decides about an engine.
 #[derive(Debug, Clone, Copy)]
@@ -100,22 +99,33 @@ impl Engine {
     /// [`EmbedError::Panicked`] fails this batch only.
     pub fn embed(&self, batch: &RaggedBatch) -> Result<PooledVectors, EmbedError> {
         self.check(batch)?;
-        let parts = batch.split(self.parts(batch.tokens()));
-        let vectors = self.workers.run(parts, |part| self.pass(&part))?;
-        Ok(PooledVectors::new(self.width(), vectors.concat()))
+        let Division { together, apart } = Division::new(batch, self.workers.threads());
+        let mut vectors = vec![0.0; batch.texts() * self.width()];
+        for piece in together {
+            let found = self.workers.together(|crew| self.pass(&piece.batch, crew))?;
+            self.put(&piece.texts, &found, &mut vectors);
+        }
+        let found = self.workers.run(&apart, |piece| self.pass(&piece.batch, &Crew::new(1)))?;
+        for (piece, found) in apart.iter().zip(found) {
+            self.put(&piece.texts, &found, &mut vectors);
+        }
+        Ok(PooledVectors::new(self.width(), vectors))
     }
 
-    /// As many parts as fill passes of [`PASS_TOKENS`], and the same number for every thread.
-    fn parts(&self, tokens: usize) -> NonZeroUsize {
-        let passes = tokens.div_ceil(PASS_TOKENS).next_multiple_of(self.workers.threads());
-        NonZeroUsize::new(passes).unwrap_or(NonZeroUsize::MIN)
-    }
-
-    /// One part through the whole encoder, on one thread: `(texts, width)`.
-    fn pass(&self, part: &RaggedBatch) -> Vec<f32> {
+    /// Some texts through the whole encoder: `(texts, width)`.
+    fn pass(&self, part: &RaggedBatch, crew: &Crew) -> Vec<f32> {
         let mut vectors = Vec::with_capacity(part.texts() * self.width());
-        self.encoder.forward(part, |hidden| self.pooling.pool(hidden, part, self.width(), &mut vectors));
+        let pool = |hidden: &[f32]| self.pooling.pool(hidden, part, self.width(), &mut vectors);
+        self.encoder.forward(part, crew, pool);
         vectors
+    }
+
+    /// Puts what was found for `texts` to their places in `vectors` `(all texts, width)`.
+    fn put(&self, texts: &[usize], found: &[f32], vectors: &mut [f32]) {
+        let width = self.width();
+        for (text, found) in texts.iter().zip(found.chunks_exact(width)) {
+            vectors[text * width..][..width].copy_from_slice(found);
+        }
     }
 
     fn check(&self, batch: &RaggedBatch) -> Result<(), EmbedError> {

@@ -13,7 +13,8 @@
 //!     │ RaggedBatch::new             packed ids + cumulative lengths
 //!     ▼
 //!  RaggedBatch ── split by tokens ─▶ part ─▶ embeddings ─▶ layer × n ─▶ pooling ─┐   on thread 1
-//!     │                          └─▶ part ─▶ embeddings ─▶ layer × n ─▶ pooling ─┤   on thread 2 …
+//!     │                          ├─▶ part ─▶ embeddings ─▶ layer × n ─▶ pooling ─┤   on thread 2 …
+//!     │                          └─▶ long or lone text ─▶ … ─▶ pooling ──────────┤   all threads share each kernel
 //!     ▼                                                                          ▼
 //!  Engine::embed                                             PooledVectors (texts, width)
 //!
@@ -25,6 +26,7 @@
 // The way of a batch.
 mod batch;
 mod engine;
+mod division;
 mod threads;
 
 mod compute;

@@ -106,17 +106,17 @@ impl Layer {
             times[part] += last.elapsed();
             last = Instant::now();
         };
-        self.qkv.apply(hidden, Output::Activations(wide), scratch);
+        self.qkv.apply(hidden, Output::Activations(wide), &mut *scratch);
         lap(0);
-        attention(wide, lengths, Heads::new(HEADS, HIDDEN / HEADS), attended, scratch);
+        attention(wide, lengths, Heads::new(HEADS, HIDDEN / HEADS), attended, &mut *scratch);
         lap(1);
-        self.out.apply(attended, Output::AddTo(residual), scratch);
-        self.out_norm.apply(residual, hidden);
+        self.out.apply(attended, Output::AddTo(residual), &mut *scratch);
+        self.out_norm.apply(residual, hidden, &mut *scratch);
         lap(2);
-        self.up.apply(hidden, Output::Gelu(wide), scratch);
+        self.up.apply(hidden, Output::Gelu(wide), &mut *scratch);
         lap(3);
-        self.down.apply(wide, Output::AddTo(residual), scratch);
-        self.down_norm.apply(residual, hidden);
+        self.down.apply(wide, Output::AddTo(residual), &mut *scratch);
+        self.down_norm.apply(residual, hidden, &mut *scratch);
         lap(4);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::aligned::Aligned;
 use crate::convert::{from_bf16, to_bf16};
+use crate::shared::SharedSlice;
 use crate::tier::{Kind, Tier};
 
 /// Columns that lie together: one cache line of bf16, two registers of f32.
@@ -10,7 +11,7 @@ pub(crate) const BLOCK: usize = 32;
 /// Rows `(rows, width)` in the layout of a tier, in memory that is taken once.
 ///
 /// ```text
-///  AMX bf16: blocks of 32 columns, each row of a block one cache line     else: f32, row after row
+///  bf16: blocks of 32 columns, each row of a block one cache line         else: f32, row after row
 ///   block 0: row 0, row 1, …, row n, slack        block 1: row 0, …
 /// ```
 /// Sixteen rows of a block are a tile wherever they begin, so that a text may begin at any row. A tile that begins at
@@ -33,12 +34,19 @@ pub(crate) enum Layout {
     Rows(Aligned<f32>),
 }
 
+/// The same, as several threads write to it: each its own rows or columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SharedLayout<'a> {
+    Blocks { values: SharedSlice<'a, u16>, stride: usize },
+    Rows(SharedSlice<'a, f32>),
+}
+
 impl Activations {
     /// Room for `rows_max` rows of `width_max`; of no rows at first.
     #[must_use]
     pub fn new(tier: Tier, rows_max: usize, width_max: usize) -> Self {
         let layout = match tier.kind() {
-            Kind::AmxBf16 => {
+            Kind::AmxBf16 | Kind::Avx512Bf16 => {
                 let count = width_max.div_ceil(BLOCK) * stride(rows_max) * BLOCK;
                 Layout::Blocks { values: Aligned::zeros(count), stride: 0 }
             }
@@ -102,7 +110,7 @@ impl Activations {
     }
 
     /// Writes one row, and zeros behind it up to the end of its last block.
-    pub(crate) fn write_row(&mut self, row: usize, from: &[f32]) {
+    fn write_row(&mut self, row: usize, from: &[f32]) {
         match &mut self.layout {
             Layout::Blocks { values, stride } => {
                 for (block, from) in from.chunks(BLOCK).enumerate() {
@@ -115,14 +123,12 @@ impl Activations {
         }
     }
 
-    /// One row, where rows are f32.
-    ///
-    /// # Panics
-    /// If they lie in blocks.
-    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
+    pub(crate) fn shared(&mut self) -> SharedLayout<'_> {
         match &mut self.layout {
-            Layout::Rows(values) => &mut values[row * self.width..][..self.width],
-            Layout::Blocks { .. } => panic!("rows of f32 of a tier whose layout is blocks"),
+            Layout::Blocks { values, stride } => {
+                SharedLayout::Blocks { values: SharedSlice::new(values), stride: *stride }
+            }
+            Layout::Rows(values) => SharedLayout::Rows(SharedSlice::new(values)),
         }
     }
 

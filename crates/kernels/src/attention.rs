@@ -9,16 +9,25 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
+mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod pack;
+#[cfg(target_arch = "x86_64")]
 mod panels;
 mod portable;
 mod sight;
 #[cfg(target_arch = "x86_64")]
 mod softmax;
 
-use crate::activations::{Activations, BLOCK, Layout};
+use std::ops::Range;
+
+use crate::activations::{Activations, BLOCK, Layout, SharedLayout};
+use crate::crew::Team;
 #[cfg(target_arch = "x86_64")]
 use crate::linear::amx::Tiles;
 use crate::scratch::Scratch;
+#[cfg(target_arch = "x86_64")]
+use crate::shared::SharedSlice;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::Kind;
 
@@ -68,55 +77,130 @@ struct Part<'a> {
     heads: Heads<'a>,
 }
 
+/// Blocks of bf16, and how many lines a block has.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+struct Lines<'a>(&'a [u16], usize);
+
+/// The same to write to.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+struct LinesMut<'a>(SharedSlice<'a, u16>, usize);
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Lines<'a> {
+    /// The lines of a block from `row` on.
+    fn from(self, column: usize, row: usize) -> &'a [u16] {
+        &self.0[(column / BLOCK * self.1 + row) * BLOCK..]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> LinesMut<'a> {
+    /// `rows` lines of a block from `row` on.
+    ///
+    /// # Safety
+    /// Nobody else uses these lines while the result is in use.
+    unsafe fn lines(self, column: usize, row: usize, rows: usize) -> &'a mut [u16] {
+        let first = column / BLOCK * self.1 + row;
+        // SAFETY: as the caller says.
+        unsafe { self.0.part(first * BLOCK..(first + rows) * BLOCK) }
+    }
+}
+
+/// Shares of each member, so that those who are done early find something to do.
+const SHARES_EACH: usize = 4;
+
 /// Computes the attention of texts of `lengths` tokens, which lie one after another in `qkv`
 /// `(tokens, 3 · heads · width)`: the queries of all heads, then the keys, then the values. `out` becomes
-/// `(tokens, heads · width)`.
+/// `(tokens, heads · width)`. `team` is a [`Scratch`] or a [`Team`], whose members take heads of texts.
 ///
 /// # Panics
 /// If the shapes do not fit, a head is no multiple of 32 wide, a text is longer than the scratch or the bias was made
 /// for, or something was made for another tier.
-pub fn attention(
+pub fn attention<'t>(
     qkv: &Activations,
     lengths: &[usize],
     heads: Heads<'_>,
     out: &mut Activations,
-    scratch: &mut Scratch,
+    team: impl Into<Team<'t>>,
 ) {
+    let mut team = team.into();
     let hidden = heads.hidden();
     assert!(heads.width.is_multiple_of(BLOCK) && hidden > 0, "heads of {} columns", heads.width);
     assert_eq!(qkv.width(), 3 * hidden, "width of queries, keys and values");
     assert_eq!(lengths.iter().sum::<usize>(), qkv.rows(), "tokens of all texts");
-    assert!(qkv.tier() == out.tier() && qkv.tier() == scratch.tier(), "one tier for all");
+    let tier = qkv.tier();
+    assert!(tier == out.tier() && tier == team.scratch().tier(), "one tier for all");
+    for &tokens in lengths {
+        team.scratch().assert_room(tokens, heads.width);
+        heads.bias.inspect(|bias| bias.assert_room(tokens, heads.count));
+    }
     out.reshape(qkv.rows(), hidden);
+    let out = out.shared();
+    let parts = lengths.len() * heads.count;
+    let share = match team.members() {
+        1 => parts.max(1),
+        members => parts.div_ceil(members * SHARES_EACH).max(1),
+    };
+    team.each(parts.div_ceil(share), |index, scratch| {
+        let range = index * share..parts.min((index + 1) * share);
+        // SAFETY: no two shares have a head of a text in common.
+        unsafe { attend_share(qkv, lengths, (heads, range), out, scratch) }
+    });
+}
+
+/// Heads of texts: the number of a text times that of heads, and the number of the head.
+///
+/// # Safety
+/// Nobody else writes to these columns of these texts.
+unsafe fn attend_share(
+    qkv: &Activations,
+    lengths: &[usize],
+    (heads, range): (Heads<'_>, Range<usize>),
+    out: SharedLayout<'_>,
+    scratch: &mut Scratch,
+) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the tier proves that there are tiles.
     let _tiles = (qkv.tier().kind() == Kind::AmxBf16).then(|| unsafe { Tiles::configure() });
-    let mut start = 0;
-    for &tokens in lengths.iter().filter(|tokens| **tokens > 0) {
-        scratch.assert_room(tokens, heads.width);
-        heads.bias.inspect(|bias| bias.assert_room(tokens, heads.count));
-        for head in 0..heads.count {
-            let columns = [0, 1, 2].map(|part| part * hidden + head * heads.width);
-            attend(qkv, Part { head, start, tokens, columns, heads }, out, scratch);
+    let mut start = lengths.iter().take(range.start / heads.count).sum();
+    for index in range {
+        let (text, head) = (index / heads.count, index % heads.count);
+        let tokens = lengths[text];
+        let columns = [0, 1, 2].map(|part| part * heads.hidden() + head * heads.width);
+        if tokens > 0 {
+            // SAFETY: as the caller says; the tiles are configured where there are any.
+            unsafe { attend(qkv, Part { head, start, tokens, columns, heads }, out, scratch) };
         }
-        start += tokens;
+        if head + 1 == heads.count {
+            start += tokens;
+        }
     }
 }
 
-fn attend(qkv: &Activations, part: Part<'_>, out: &mut Activations, scratch: &mut Scratch) {
-    match (&qkv.layout, &mut out.layout) {
-        #[cfg(target_arch = "x86_64")]
-        (Layout::Blocks { values, stride }, Layout::Blocks { values: out, stride: out_stride }) => {
-            let (qkv, out) = (amx::Lines(values, *stride), amx::LinesMut(out, *out_stride));
-            // SAFETY: blocks are the layout of the tier with AMX bf16 only, and a tier proves that the CPU has it; the tiles
-            // were configured above.
-            unsafe { amx::attend(qkv, part, out, scratch) }
+/// # Safety
+/// Nobody else writes to this part of `out`, and tiles are configured where the tier has some.
+unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scratch: &mut Scratch) {
+    // SAFETY: as the caller says. Blocks are the layout of the tiers with bf16 only, and panels that of AVX-512; a tier
+    // proves that the CPU has it.
+    unsafe {
+        match (&qkv.layout, out) {
+            #[cfg(target_arch = "x86_64")]
+            (Layout::Blocks { values, stride }, SharedLayout::Blocks { values: out, stride: out_stride }) => {
+                let (qkv, out) = (Lines(values, *stride), LinesMut(out, out_stride));
+                if scratch.tier().kind() == Kind::AmxBf16 {
+                    amx::attend(qkv, part, out, scratch);
+                } else {
+                    bf16::attend(qkv, part, out, scratch);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Layout::Rows(values), SharedLayout::Rows(out)) if scratch.tier().kind() == Kind::Avx512 => {
+                panels::attend(values, part, out, scratch);
+            }
+            (Layout::Rows(values), SharedLayout::Rows(out)) => portable::attend(values, part, out, scratch),
+            _ => unreachable!("the tiers were compared"),
         }
-        #[cfg(target_arch = "x86_64")]
-        (Layout::Rows(values), Layout::Rows(out)) if scratch.tier().kind() == Kind::Avx512 => {
-            panels::attend(values, part, out, scratch);
-        }
-        (Layout::Rows(values), Layout::Rows(out)) => portable::attend(values, part, out, scratch),
-        _ => unreachable!("the tiers were compared"),
     }
 }

@@ -27,6 +27,7 @@
 mod tier;
 mod pages;
 mod aligned;
+mod shared;
 mod activations;
 mod quantise;
 mod packed;
@@ -44,11 +45,13 @@ mod gelu;
 mod silu;
 
 mod scratch;
+mod crew;
 mod peak;
 #[cfg(test)]
 mod testing;
 
 pub use activations::Activations;
+pub use crew::{Crew, Team};
 pub use attention::{Heads, RelativeBias, attention};
 pub use norm::LayerNorm;
 pub use output::{Gate, Output, Rotation};

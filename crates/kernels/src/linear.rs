@@ -10,55 +10,96 @@
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16;
 pub(crate) mod int8;
 pub(crate) mod portable;
+mod shares;
 
 use crate::activations::{Activations, BLOCK, Layout};
-use crate::output::Sink;
+use crate::crew::Team;
 #[cfg(target_arch = "x86_64")]
 use crate::output::{self, Place};
+use crate::output::Sink;
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
+use crate::tier::Kind;
+
+pub(crate) use shares::{Share, Shares};
 
 /// Computes the product, its shapes checked by the caller.
-pub(crate) fn apply(linear: &PackedLinear, input: &Activations, mut sink: Sink<'_>, scratch: &mut Scratch) {
-    match (&linear.weights, &input.layout) {
-        #[cfg(target_arch = "x86_64")]
-        (Weights::Tiles(weights), Layout::Blocks { values, stride }) => {
-            let product = amx::Product {
-                left: values,
-                stride: *stride,
-                rows: input.rows(),
-                weights,
-                steps: linear.inputs().div_ceil(BLOCK),
-                bias: &linear.bias,
-            };
-            // SAFETY: weights in tiles are made for a tier with AMX bf16 only, and a tier proves that the CPU has it.
-            unsafe { amx::apply(product, &mut sink, &mut scratch.sums) }
+pub(crate) fn apply(linear: &PackedLinear, input: &Activations, sink: Sink<'_>, team: &mut Team<'_>) {
+    let panels = linear.bias.len() / BLOCK;
+    let shares = Shares::new(input.rows(), panels, team.members(), rows_at_once(linear.tier().kind()));
+    team.each(shares.count(), |index, scratch| {
+        // SAFETY: no two shares have a row and a panel in common.
+        unsafe { apply_share(linear, input, (sink, shares.get(index)), scratch) }
+    });
+}
+
+/// # Safety
+/// Nobody else computes this share.
+unsafe fn apply_share(
+    linear: &PackedLinear,
+    input: &Activations,
+    (sink, share): (Sink<'_>, Share),
+    scratch: &mut Scratch,
+) {
+    // SAFETY: as the caller says of the share. Weights in tiles are made for a tier with AMX bf16 or with bf16 in 512-bit
+    // registers, those in panels for one with AVX-512, and a tier proves that the CPU has it.
+    unsafe {
+        match (&linear.weights, &input.layout) {
+            #[cfg(target_arch = "x86_64")]
+            (Weights::Tiles(weights), Layout::Blocks { values, stride }) => {
+                let steps = linear.inputs().div_ceil(BLOCK);
+                if linear.tier().kind() == Kind::AmxBf16 {
+                    let left = (&values[..], *stride);
+                    let product = amx::Product::new(left, (weights, &linear.bias), steps, &share);
+                    amx::apply(product, sink, &mut scratch.sums);
+                } else {
+                    let right = (&weights[..], &linear.bias[..]);
+                    bf16::apply((values, *stride), right, steps, (sink, share), &mut scratch.sums);
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Weights::Panels(weights), Layout::Rows(values)) => {
+                apply_panels(linear, weights, values, (sink, share), &mut scratch.sums);
+            }
+            (Weights::Matrix(weights), Layout::Rows(values)) => {
+                portable::apply(linear, weights, values, (sink, share), &mut scratch.sums);
+            }
+            (Weights::Int8(weights), _) => int8::apply(linear, weights, input, (sink, share), scratch),
+            _ => unreachable!("the tier of the input was checked"),
         }
-        #[cfg(target_arch = "x86_64")]
-        (Weights::Panels(weights), Layout::Rows(values)) => {
-            let rows = &values[..input.rows() * input.width()];
-            apply_panels(linear, weights, rows, &mut sink, &mut scratch.sums);
-        }
-        (Weights::Matrix(weights), Layout::Rows(values)) => {
-            let rows = &values[..input.rows() * input.width()];
-            portable::apply(linear, weights, rows, &mut sink, &mut scratch.sums);
-        }
-        (Weights::Int8(weights), _) => int8::apply(linear, weights, input, &mut sink, scratch),
-        _ => unreachable!("the tier of the input was checked"),
     }
 }
 
+/// Rows that a kernel of the tier multiplies at once.
+fn rows_at_once(kind: Kind) -> usize {
+    match kind {
+        Kind::AmxBf16 | Kind::Portable => BLOCK,
+        Kind::Avx512Bf16 | Kind::Avx512 => ROWS,
+    }
+}
+
+/// # Safety
+/// The CPU has AVX-512, and nobody else computes this share.
 #[cfg(target_arch = "x86_64")]
-fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut Sink<'_>, sums: &mut [f32]) {
+unsafe fn apply_panels(
+    linear: &PackedLinear,
+    weights: &[f32],
+    rows: &[f32],
+    (sink, share): (Sink<'_>, Share),
+    sums: &mut [f32],
+) {
     let depth = linear.inputs();
-    for (panel, weights) in weights.chunks_exact(depth * BLOCK).enumerate() {
-        for (block, left) in rows.chunks(ROWS * depth).enumerate() {
-            let place = Place { row: block * ROWS, rows: left.len() / depth, panel };
-            let left = Left { values: left, stride: depth, rows: place.rows };
+    for panel in share.panels {
+        let weights = &weights[panel * depth * BLOCK..][..depth * BLOCK];
+        for row in share.rows.clone().step_by(ROWS) {
+            let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
+            let left = Left { values: &rows[row * depth..], stride: depth, rows: place.rows };
             multiply(left, weights, sums, BLOCK);
-            // SAFETY: weights in panels are made for the tier with AVX-512 only, and a tier proves that the CPU has it.
+            // SAFETY: as the caller says.
             unsafe { output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows) };
         }
     }
@@ -68,8 +109,21 @@ fn apply_panels(linear: &PackedLinear, weights: &[f32], rows: &[f32], sink: &mut
 /// are kept where a product has several stretches.
 pub(crate) const ROWS_TOGETHER: usize = 256;
 
-/// Rows of f32 that are multiplied at once.
+/// How far ahead of a product of few rows its weights are fetched, in bytes.
 #[cfg(target_arch = "x86_64")]
+const AHEAD_BYTES: usize = 16384;
+
+/// Fetches a line of the weights that come after `weights`. Few rows wait for memory and for nothing else, and the order
+/// of tiles is none that a CPU recognises; many rows read the weights of a panel again and again.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fetch_ahead<T>(weights: *const T) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_byte_add(AHEAD_BYTES).cast()) };
+}
+
+/// Rows that are multiplied at once in 512-bit registers.
 pub(crate) const ROWS: usize = 12;
 
 /// Up to [`ROWS`] rows, `stride` values from one to the next.

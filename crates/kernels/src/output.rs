@@ -6,7 +6,7 @@ mod gate;
 pub(crate) mod portable;
 mod rotate;
 
-use crate::activations::{Activations, BLOCK};
+use crate::activations::{Activations, BLOCK, Layout};
 use crate::tier::Tier;
 
 pub use gate::Gate;
@@ -30,13 +30,37 @@ pub enum Output<'a> {
     Rotated(&'a mut Activations, Rotation<'a>),
 }
 
-/// An output whose shape has been checked.
-#[derive(Debug)]
+/// Where sums go, and what becomes of them: an [`Output`] whose shape has been checked. Several threads may write to it,
+/// each its own panels and rows.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sink<'a> {
-    pub(crate) output: Output<'a>,
-    pub(crate) rows: usize,
-    pub(crate) width: usize,
+    pub(crate) ending: Ending<'a>,
+    start: *mut u8,
+    /// Bytes from row to row.
+    row: usize,
+    /// Bytes from one panel to the next, and from one pair of panels to the next: two gated panels share a line.
+    panel: usize,
+    pair: usize,
+    rows: usize,
+    /// Columns of all panels of sums.
+    width: usize,
 }
+
+/// What becomes of sums, as in [`Output`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending<'a> {
+    Rows,
+    AddTo,
+    Activations,
+    Gelu,
+    Gated(Gate),
+    Rotated(Rotation<'a>),
+}
+
+// SAFETY: a sink is a borrowed output, and whoever writes to it says that nobody else writes to the same place.
+unsafe impl Send for Sink<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Sink<'_> {}
 
 /// Where a block of sums belongs: rows `row ..`, of panel `panel`.
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +70,27 @@ pub(crate) struct Place {
     pub(crate) panel: usize,
 }
 
-impl Sink<'_> {
+impl<'a> Sink<'a> {
     /// How many columns of the panel there are: 32 but for the last.
-    pub(crate) fn columns(&self, panel: usize) -> usize {
+    fn columns(&self, panel: usize) -> usize {
         BLOCK.min(self.width - panel * BLOCK)
+    }
+
+    /// Where the first row of a place begins.
+    ///
+    /// # Panics
+    /// If the place is not within the output.
+    fn at(&self, place: Place) -> *mut u8 {
+        assert!(place.row + place.rows <= self.rows && place.panel * BLOCK < self.width);
+        let panel = place.panel / 2 * self.pair + place.panel % 2 * self.panel;
+        self.start.wrapping_add(panel + place.row * self.row)
+    }
+
+    fn rotation(&self) -> Option<Rotation<'a>> {
+        match self.ending {
+            Ending::Rotated(rotation) => Some(rotation),
+            Ending::Rows | Ending::AddTo | Ending::Activations | Ending::Gelu | Ending::Gated(_) => None,
+        }
     }
 }
 
@@ -59,28 +100,46 @@ impl<'a> Output<'a> {
     /// # Panics
     /// If the output is of another shape or tier.
     pub(crate) fn into_sink(self, rows: usize, width: usize, tier: Tier) -> Sink<'a> {
-        let output = match self {
-            Self::Rows(values) | Self::AddTo(values) if values.len() != rows * width => {
-                panic!("output of {} values for {rows} rows of {width}", values.len())
-            }
-            Self::Activations(to) => Self::Activations(shaped(to, rows, width, tier)),
-            Self::Gelu(to) => Self::Gelu(shaped(to, rows, width, tier)),
+        match self {
+            Self::Rows(to) => into_rows(to, Ending::Rows, [rows, width]),
+            Self::AddTo(to) => into_rows(to, Ending::AddTo, [rows, width]),
+            Self::Activations(to) => into_activations(to, Ending::Activations, [rows, width], tier),
+            Self::Gelu(to) => into_activations(to, Ending::Gelu, [rows, width], tier),
             Self::Gated(to, gate) => {
                 assert!(width.is_multiple_of(BLOCK), "{width} gated and gating columns are no whole panels");
-                Self::Gated(shaped(to, rows, width / 2, tier), gate)
+                into_activations(to, Ending::Gated(gate), [rows, width], tier)
             }
             Self::Rotated(to, rotation) => {
                 rotation.assert_fits(rows, width);
-                Self::Rotated(shaped(to, rows, width, tier), rotation)
+                into_activations(to, Ending::Rotated(rotation), [rows, width], tier)
             }
-            checked @ (Self::Rows(_) | Self::AddTo(_)) => checked,
-        };
-        Sink { output, rows, width }
+        }
     }
 }
 
-fn shaped(to: &mut Activations, rows: usize, width: usize, tier: Tier) -> &mut Activations {
+fn into_rows<'a>(to: &'a mut [f32], ending: Ending<'a>, [rows, width]: [usize; 2]) -> Sink<'a> {
+    assert!(to.len() == rows * width, "output of {} values for {rows} rows of {width}", to.len());
+    let (row, panel, pair) = (4 * width, 4 * BLOCK, 8 * BLOCK);
+    Sink { ending, start: to.as_mut_ptr().cast(), row, panel, pair, rows, width }
+}
+
+fn into_activations<'a>(
+    to: &'a mut Activations,
+    ending: Ending<'a>,
+    [rows, width]: [usize; 2],
+    tier: Tier,
+) -> Sink<'a> {
     assert!(to.tier() == tier, "activations of {} for weights of {}", to.tier().name(), tier.name());
-    to.reshape(rows, width);
-    to
+    let is_gated = matches!(ending, Ending::Gated(_));
+    to.reshape(rows, if is_gated { width / 2 } else { width });
+    let (start, row, panel, pair) = match &mut to.layout {
+        Layout::Rows(values) if is_gated => (values.as_mut_ptr().cast(), 2 * width, 2 * BLOCK, 4 * BLOCK),
+        Layout::Rows(values) => (values.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
+        Layout::Blocks { values, stride } => {
+            let block = 2 * BLOCK * *stride;
+            let (panel, pair) = if is_gated { (BLOCK, block) } else { (block, 2 * block) };
+            (values.as_mut_ptr().cast(), 2 * BLOCK, panel, pair)
+        }
+    };
+    Sink { ending, start, row, panel, pair, rows, width }
 }

@@ -3,16 +3,16 @@
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 use crate::convert::to_bf16;
+use crate::crew::Team;
 use crate::linear::{self, int8::Int8Weights};
 use crate::output::Output;
-use crate::scratch::Scratch;
 use crate::tier::{Kind, Tier};
 
 /// A linear layer `y = x · Wᵀ + b`, its weights packed for a tier.
 ///
 /// ```text
 ///  a panel is 32 outputs; panels follow one another, each padded with zeros
-///   AMX bf16: for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
+///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
 ///   AVX-512:  for every input a line of 32 outputs, f32
 ///   portable: for every input a line of all outputs, f32
 /// ```
@@ -43,7 +43,7 @@ impl PackedLinear {
     #[must_use]
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
-            Kind::AmxBf16 => Weights::Tiles(tiles(weights, inputs)),
+            Kind::AmxBf16 | Kind::Avx512Bf16 => Weights::Tiles(tiles(weights, inputs)),
             Kind::Avx512 => Weights::Panels(panels(weights, inputs)),
             Kind::Portable => Weights::Matrix(matrix(weights, inputs)),
         })
@@ -76,18 +76,19 @@ impl PackedLinear {
         Self { tier, inputs, outputs, weights: pack(tier, weights, inputs), bias: padded }
     }
 
-    /// Computes `input · Wᵀ + b` and hands it to `output`.
+    /// Computes `input · Wᵀ + b` and hands it to `output`. `team` is a [`Scratch`](crate::Scratch) or a [`Team`].
     ///
     /// # Panics
     /// If `input` is not as wide as there are inputs, `output` has not the rows of `input` and the width of the
     /// outputs, or one of them was made for another tier.
-    pub fn apply(&self, input: &Activations, output: Output<'_>, scratch: &mut Scratch) {
+    pub fn apply<'t>(&self, input: &Activations, output: Output<'_>, team: impl Into<Team<'t>>) {
+        let mut team = team.into();
         assert_eq!(input.width(), self.inputs, "width of the input");
         assert!(
-            input.tier() == self.tier && scratch.tier() == self.tier,
+            input.tier() == self.tier && team.scratch().tier() == self.tier,
             "input and scratch are of the tier of the weights"
         );
-        linear::apply(self, input, output.into_sink(input.rows(), self.outputs, self.tier), scratch);
+        linear::apply(self, input, output.into_sink(input.rows(), self.outputs, self.tier), &mut team);
     }
 
     /// How many numbers a row of the input has.

@@ -12,7 +12,7 @@ use crate::convert::to_bf16;
 use crate::linear::int8::{self, STEP};
 use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::{Left, ROWS, multiply};
+use crate::linear::{Left, ROWS, bf16, multiply};
 use crate::quantise::LINE;
 use crate::tier::{Int8Kind, Kind, Tier};
 
@@ -74,6 +74,19 @@ fn run(tier: Tier, runs: u32) -> f64 {
             // SAFETY: the tier proves that the CPU has AMX bf16.
             unsafe { tiles(runs) };
             BLOCK
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Bf16 => {
+            let bf16 = |number| to_bf16(float(number));
+            let (left, panel) = (filled(ROWS * DEPTH, bf16), filled(DEPTH * BLOCK, bf16));
+            let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
+            for _ in 0..runs {
+                let left = bf16::Lines { values: &left, stride: ROWS, rows: ROWS };
+                // SAFETY: the tier proves that the CPU has bf16 in 512-bit registers.
+                unsafe { bf16::multiply(left, &panel, &mut sums, BLOCK) };
+            }
+            std::hint::black_box(&sums);
+            ROWS
         }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => {

@@ -94,7 +94,7 @@ impl Quantised {
         match input.tier().kind() {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX-512.
-            Kind::AmxBf16 | Kind::Avx512 => unsafe { avx512::fill(input, rows, to) },
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 => unsafe { avx512::fill(input, rows, to) },
             _ => portable::fill(input, rows, to),
         }
     }

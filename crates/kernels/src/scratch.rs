@@ -46,7 +46,7 @@ impl Scratch {
         let tokens = tokens_max.next_multiple_of(BLOCK);
         let packed = tokens * head_width.next_multiple_of(BLOCK);
         let text = match tier.kind() {
-            Kind::AmxBf16 => Text::Tiles {
+            Kind::AmxBf16 | Kind::Avx512Bf16 => Text::Tiles {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
@@ -55,8 +55,8 @@ impl Scratch {
             Kind::Portable => Text::InPlace,
         };
         let sums = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512 => ROWS_TOGETHER * BLOCK,
-            Kind::Portable => portable::ROWS * portable::COLUMNS,
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 => ROWS_TOGETHER * BLOCK,
+            Kind::Portable => (portable::ROWS * portable::COLUMNS).max(BLOCK * head_width),
         };
         Self {
             tier,

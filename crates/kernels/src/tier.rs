@@ -18,6 +18,8 @@ pub struct Tier(Kind);
 pub(crate) enum Kind {
     /// Products of bf16 in tile registers, sums f32, the rest AVX-512.
     AmxBf16,
+    /// Products of bf16 in 512-bit registers, sums f32.
+    Avx512Bf16,
     /// f32 in 512-bit registers.
     Avx512,
     /// f32, plain Rust.
@@ -45,12 +47,13 @@ pub enum TierError {
     },
 }
 
-const KINDS: [Kind; 3] = [Kind::AmxBf16, Kind::Avx512, Kind::Portable];
+const KINDS: [Kind; 4] = [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Portable];
 
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::AmxBf16 => "amx-bf16",
+            Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
             Self::Portable => "portable",
         }
@@ -60,6 +63,7 @@ impl Kind {
     fn is_available(self) -> bool {
         match self {
             Self::AmxBf16 => x86::has_amx_bf16(),
+            Self::Avx512Bf16 => x86::has_avx512_bf16(),
             Self::Avx512 => x86::has_avx512(),
             Self::Portable => true,
         }
@@ -84,7 +88,7 @@ impl Tier {
         KINDS.into_iter().filter(|kind| kind.is_available()).map(Self).collect()
     }
 
-    /// The tier called `name`: `amx-bf16`, `avx512` or `portable`.
+    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512` or `portable`.
     ///
     /// # Errors
     /// If there is no such name, or this CPU or its kernel does not offer it; the error names what there is.
@@ -101,7 +105,7 @@ impl Tier {
 
     /// The names of all tiers, had here or not, the fastest first.
     #[must_use]
-    pub fn names() -> [&'static str; 3] {
+    pub fn names() -> [&'static str; 4] {
         KINDS.map(Kind::name)
     }
 
@@ -115,7 +119,7 @@ impl Tier {
     #[must_use]
     pub fn rounds_to_bfloat16(self) -> bool {
         match self.0 {
-            Kind::AmxBf16 => true,
+            Kind::AmxBf16 | Kind::Avx512Bf16 => true,
             Kind::Avx512 | Kind::Portable => false,
         }
     }
@@ -149,6 +153,6 @@ mod tests {
     #[test]
     fn unknown_tier_is_refused_with_the_names_of_all() {
         let error = Tier::force("sse9").unwrap_err().to_string();
-        assert_eq!(error, "instruction set `sse9` is unknown, known are amx-bf16, avx512, portable");
+        assert_eq!(error, "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, portable");
     }
 }

@@ -8,6 +8,7 @@ mod parity {
     pub(crate) mod linear;
     pub(crate) mod norm;
     pub(crate) mod reuse;
+    pub(crate) mod team;
     pub(crate) mod tiers;
     pub(crate) mod twin;
 }

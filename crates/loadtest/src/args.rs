@@ -1,10 +1,11 @@
 //! The command line, and what it means once it is checked.
 
-use std::{fmt, fs, net::IpAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
+use api_key::ApiKey;
 use clap::{Parser, ValueEnum};
-use hyper::{Uri, header::HeaderValue};
+use hyper::Uri;
 
 use crate::{api::Api, client::Target, report::Form, run::Config, versus::Peer, workload::Choice};
 
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     allow_remote: bool,
     /// Bearer key of the server; `@FILE` reads it from a file, which keeps it out of the list of processes
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY|@FILE")]
-    api_key: Option<Secret>,
+    api_key: Option<ApiKey>,
     /// Clients at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
@@ -119,7 +120,7 @@ impl Args {
             target: Target {
                 base,
                 api: Api::Embed,
-                bearer: self.api_key.filter(|key| !key.0.is_empty()).map(Secret::bearer).transpose()?,
+                bearer: self.api_key.map(ApiKey::bearer).transpose()?.flatten(),
                 no_cache: self.no_cache,
                 timeout: self.timeout_seconds,
             },
@@ -162,40 +163,6 @@ impl Args {
             "`{flag}` is {base}, which is another machine: load on it needs `--allow-remote`"
         );
         Ok(())
-    }
-}
-
-/// An API key as given; its `Debug` form does not show it.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(…)")
-    }
-}
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Ok(Self(given.to_owned()))
-    }
-}
-
-impl Secret {
-    fn bearer(self) -> anyhow::Result<HeaderValue> {
-        let key = match self.0.strip_prefix('@') {
-            Some(path) => {
-                fs::read_to_string(path).with_context(|| format!("`--api-key`: cannot read {path}"))?
-            }
-            None => self.0,
-        };
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", key.trim()))
-            .ok()
-            .context("`--api-key` holds a character that no header may carry")?;
-        header.set_sensitive(true);
-        Ok(header)
     }
 }
 

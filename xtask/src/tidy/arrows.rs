@@ -6,7 +6,8 @@
 //! ml-base ───────────▶ protocol, service, vector, engine
 //! engine ────────────▶ kernels
 //! engine-bench ──────▶ engine, kernels
-//! accuracy ──────────▶ protocol, vector
+//! accuracy ──────────▶ protocol, vector, api-key
+//! embed-file, loadtest ▶ api-key
 //! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
@@ -16,7 +17,7 @@ use serde_json::Value;
 use super::Violation;
 
 /// What each crate of the workspace may depend on among its own.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("embedding-single", &["protocol", "service", "vector"]),
     ("cache-shard", &["protocol", "service"]),
     ("ml-base", &["engine", "protocol", "service", "vector"]),
@@ -25,10 +26,11 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("vector", &[]),
     ("protocol", &[]),
     ("service", &["protocol"]),
-    ("embed-file", &[]),
-    ("loadtest", &[]),
+    ("api-key", &[]),
+    ("embed-file", &["api-key"]),
+    ("loadtest", &["api-key"]),
     ("engine-bench", &["engine", "kernels"]),
-    ("accuracy", &["protocol", "vector"]),
+    ("accuracy", &["api-key", "protocol", "vector"]),
     ("e2e", &["cache-shard", "embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),
     ("xtask", &[]),
 ];

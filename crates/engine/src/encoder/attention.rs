@@ -1,6 +1,6 @@
 //! Self-attention: queries, keys and values as one product, then what each token gathers from its own text.
 
-use kernels::{Heads, Output, PackedLinear, RelativeBias, Rotation, attention};
+use kernels::{Heads, Output, PackedLinear, RelativeBias, Rotation, Team, attention};
 
 use super::buffers::Buffers;
 use super::columns;
@@ -64,8 +64,8 @@ impl Attention {
     }
 
     /// Adds what the tokens gather to the residual stream.
-    pub(super) fn forward(&self, scoring: &Scoring, buffers: &mut Buffers) {
-        let Buffers { rows, lengths, angles, normed, qkv, context, scratch, .. } = buffers;
+    pub(super) fn forward(&self, scoring: &Scoring, buffers: &mut Buffers, team: &mut Team<'_>) {
+        let Buffers { rows, lengths, angles, normed, qkv, context, .. } = buffers;
         let heads = scoring.heads(self.window);
         let output = match self.rotary {
             None => Output::Activations(qkv),
@@ -74,9 +74,9 @@ impl Attention {
                 Output::Rotated(qkv, Rotation { angles: &angles[rotary], width: heads.width, columns })
             }
         };
-        self.qkv.apply(normed, output, scratch);
-        attention(qkv, lengths, heads, context, scratch);
-        self.out.apply(context, Output::AddTo(rows), scratch);
+        self.qkv.apply(normed, output, &mut *team);
+        attention(qkv, lengths, heads, context, &mut *team);
+        self.out.apply(context, Output::AddTo(rows), team);
     }
 }
 

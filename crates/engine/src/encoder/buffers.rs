@@ -48,7 +48,8 @@ pub(super) struct Buffers {
     /// What attention has gathered, columns of all heads.
     pub(super) context: Activations,
     pub(super) raised: Activations,
-    pub(super) scratch: Scratch,
+    /// One for each thread of the pass.
+    scratches: Vec<Scratch>,
 }
 
 impl Buffers {
@@ -64,8 +65,21 @@ impl Buffers {
             qkv: activations(3 * sizes.heads),
             context: activations(sizes.heads),
             raised: activations(sizes.intermediate),
-            scratch: Scratch::new(tier, tokens_max, sizes.head),
+            scratches: Vec::new(),
         }
+    }
+
+    /// Takes the scratches out, as many as a crew of `members` needs.
+    pub(super) fn take_scratches(&mut self, tier: Tier, sizes: &Sizes, members: usize) -> Vec<Scratch> {
+        let mut scratches = std::mem::take(&mut self.scratches);
+        let missing = scratches.len()..members;
+        scratches.extend(missing.map(|_| Scratch::new(tier, self.tokens_max, sizes.head)));
+        scratches
+    }
+
+    /// Gives them back.
+    pub(super) fn put_scratches(&mut self, scratches: Vec<Scratch>) {
+        self.scratches = scratches;
     }
 
     /// Whether there is room for so many tokens.

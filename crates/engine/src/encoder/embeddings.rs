@@ -1,7 +1,7 @@
 //! The sum of word, position and token-type embeddings, then a norm.
 
 use half::bf16;
-use kernels::Tier;
+use kernels::{Team, Tier};
 
 use super::buffers::Buffers;
 use super::norm::Norm;
@@ -61,7 +61,7 @@ impl Embeddings {
     }
 
     /// Embeds packed ids into the residual stream, normed.
-    pub(super) fn forward(&self, batch: &RaggedBatch, buffers: &mut Buffers) {
+    pub(super) fn forward(&self, batch: &RaggedBatch, buffers: &mut Buffers, team: &mut Team<'_>) {
         let Buffers { rows, lengths, normed, .. } = buffers;
         rows.clear();
         lengths.clear();
@@ -74,7 +74,7 @@ impl Embeddings {
                 positions.add(ids, &mut rows[start..]);
             }
         }
-        self.norm.apply(rows, normed);
+        self.norm.apply(rows, normed, team);
     }
 }
 

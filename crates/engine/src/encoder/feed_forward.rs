@@ -1,6 +1,6 @@
 //! The feed-forward block: raised to more columns, through a function, and back.
 
-use kernels::{Gate, Output, PackedLinear};
+use kernels::{Gate, Output, PackedLinear, Team};
 
 use super::buffers::Buffers;
 use super::stacked::{Packing, Stacked};
@@ -39,14 +39,14 @@ impl FeedForward {
     }
 
     /// Adds the result to the residual stream.
-    pub(super) fn forward(&self, buffers: &mut Buffers) {
-        let Buffers { rows, normed, raised, scratch, .. } = buffers;
+    pub(super) fn forward(&self, buffers: &mut Buffers, team: &mut Team<'_>) {
+        let Buffers { rows, normed, raised, .. } = buffers;
         let output = match self.gate {
             None => Output::Gelu(raised),
             Some(gate) => Output::Gated(raised, gate),
         };
-        self.up.apply(normed, output, scratch);
-        self.down.apply(raised, Output::AddTo(rows), scratch);
+        self.up.apply(normed, output, &mut *team);
+        self.down.apply(raised, Output::AddTo(rows), team);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kernels::Tier;
+use kernels::{Crew, Tier};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize_to_file};
 use serde::Deserialize;
@@ -110,8 +110,8 @@ fn tiers(test: &str, names: &[&str]) -> Vec<Tier> {
 }
 
 const FLOAT32: [&str; 2] = ["avx512", "portable"];
-const BFLOAT16: [&str; 1] = ["amx-bf16"];
-const ALL: [&str; 3] = ["amx-bf16", "avx512", "portable"];
+const BFLOAT16: [&str; 2] = ["amx-bf16", "avx512-bf16"];
+const ALL: [&str; 4] = ["amx-bf16", "avx512-bf16", "avx512", "portable"];
 
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
 fn skip(test: &str, reason: &str) {
@@ -124,7 +124,7 @@ fn skip(test: &str, reason: &str) {
 }
 
 fn hidden_states(encoder: &Encoder, batch: &RaggedBatch) -> Vec<f32> {
-    encoder.forward(batch, <[f32]>::to_vec)
+    encoder.forward(batch, &Crew::new(1), <[f32]>::to_vec)
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

@@ -3,6 +3,8 @@
 //! A model whose norms stand in front of its blocks is the same with its norms counted from the other side: what follows
 //! a block is the norm in front of the next one.
 
+use kernels::Team;
+
 use super::attention::{Attention, Scoring};
 use super::buffers::Buffers;
 use super::feed_forward::FeedForward;
@@ -51,10 +53,10 @@ impl Layer {
     }
 
     /// From the normed rows of the layer before to those of this one.
-    pub(super) fn forward(&self, scoring: &Scoring, buffers: &mut Buffers) {
-        self.attention.forward(scoring, buffers);
-        self.middle.apply(&mut buffers.rows, &mut buffers.normed);
-        self.feed_forward.forward(buffers);
-        self.end.apply(&mut buffers.rows, &mut buffers.normed);
+    pub(super) fn forward(&self, scoring: &Scoring, buffers: &mut Buffers, team: &mut Team<'_>) {
+        self.attention.forward(scoring, buffers, team);
+        self.middle.apply(&mut buffers.rows, &mut buffers.normed, team);
+        self.feed_forward.forward(buffers, team);
+        self.end.apply(&mut buffers.rows, &mut buffers.normed, team);
     }
 }

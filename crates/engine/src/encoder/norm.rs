@@ -1,6 +1,6 @@
 //! A layer norm and where it stands.
 
-use kernels::{Activations, LayerNorm};
+use kernels::{Activations, LayerNorm, Team};
 
 use crate::config::{NormPlace, Presence, Shape};
 use crate::error::LoadError;
@@ -31,10 +31,10 @@ impl Norm {
     }
 
     /// Hands the normed rows to the next block; after a block they are the residual stream from then on.
-    pub(super) fn apply(&self, rows: &mut [f32], normed: &mut Activations) {
+    pub(super) fn apply(&self, rows: &mut [f32], normed: &mut Activations, team: &mut Team<'_>) {
         match self.place {
-            NormPlace::AfterBlock => self.norm.apply(rows, normed),
-            NormPlace::BeforeBlock => self.norm.copy(rows, normed),
+            NormPlace::AfterBlock => self.norm.apply(rows, normed, team),
+            NormPlace::BeforeBlock => self.norm.copy(rows, normed, team),
         }
     }
 }

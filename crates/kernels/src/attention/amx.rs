@@ -7,36 +7,20 @@
 //! Weights are powers of two of scaled scores, and are divided by their sum. The largest score is only subtracted where
 //! one is so large that its power would not fit.
 
-mod pack;
 mod tiles;
 
 use std::arch::x86_64::*;
 
-use self::pack::{pack_keys, pack_values};
 use self::tiles::{RESULT, begin, load_ones, score, store_results, store_scores, weigh};
+use super::pack::{pack_keys, pack_values};
 use super::sight::Sight;
-use super::{Part, softmax};
+use super::{Lines, LinesMut, Part, softmax};
 use crate::activations::BLOCK;
 use crate::convert::avx512::write_bf16;
 use crate::linear::amx::LeftTiles;
 use crate::output::avx512::Masks;
 use crate::packed::TILE;
 use crate::scratch::{Scratch, Text};
-
-/// Blocks of bf16, and how many lines a block has.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lines<'a>(pub(super) &'a [u16], pub(super) usize);
-
-/// The same to write to.
-#[derive(Debug)]
-pub(super) struct LinesMut<'a>(pub(super) &'a mut [u16], pub(super) usize);
-
-impl<'a> Lines<'a> {
-    /// The lines of a block from `row` on.
-    fn from(self, column: usize, row: usize) -> &'a [u16] {
-        &self.0[(column / BLOCK * self.1 + row) * BLOCK..]
-    }
-}
 
 /// Queries that are computed at once.
 const GROUP: usize = 16;
@@ -72,9 +56,9 @@ struct Written<'a> {
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 ///
 /// # Safety
-/// The CPU has AMX bf16, and [`Tiles`](crate::linear::amx::Tiles) are configured.
+/// The CPU has AMX bf16, [`Tiles`](crate::linear::amx::Tiles) are configured, and nobody else writes to this part of `out`.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, mut out: LinesMut<'_>, scratch: &mut Scratch) {
+pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, scratch: &mut Scratch) {
     let Scratch { sums, scores, text, .. } = scratch;
     let Text::Tiles { keys, values, weights } = text else {
         unreachable!("tiles are the layout of this tier")
@@ -97,11 +81,11 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, mut out: LinesMut<'_
     unsafe {
         load_ones();
         if part.heads.window.is_none() && part.heads.bias.is_none() {
-            shared.attend_block_by_block(&mut written, &mut out);
+            shared.attend_block_by_block(&mut written, out);
         } else {
             for query in (0..part.tokens).step_by(GROUP) {
                 shared.weigh_carefully(query, &mut written);
-                shared.finish(query, &mut written, &mut out);
+                shared.finish(query, &mut written, out);
             }
         }
     }
@@ -156,9 +140,9 @@ impl Shared<'_> {
     /// before while the vector units make weights of the scores of this one.
     ///
     /// # Safety
-    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    /// As of [`attend`].
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn attend_block_by_block(&self, written: &mut Written<'_>, out: &mut LinesMut<'_>) {
+    unsafe fn attend_block_by_block(&self, written: &mut Written<'_>, out: LinesMut<'_>) {
         let turns = self.part.tokens.div_ceil(GROUP) * self.blocks;
         let mut is_within = true;
         // SAFETY: tiles are configured.
@@ -190,21 +174,20 @@ impl Shared<'_> {
     /// Stores the results of a group, divides them, and computes those of the other columns with the same weights.
     ///
     /// # Safety
-    /// [`Tiles`](crate::linear::amx::Tiles) are configured.
+    /// As of [`attend`].
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn finish(&self, query: usize, written: &mut Written<'_>, out: &mut LinesMut<'_>) {
+    unsafe fn finish(&self, query: usize, written: &mut Written<'_>, out: LinesMut<'_>) {
         let rows = GROUP.min(self.part.tokens - query);
-        let LinesMut(lines, stride) = out;
         for block in 0..self.steps {
-            // SAFETY: tiles are configured.
+            let column = self.part.columns[0] + block * BLOCK;
+            // SAFETY: tiles are configured, and these lines are of this part.
             unsafe {
                 if block > 0 {
                     self.weigh(Sight::new(self.part, query, rows), block, written.weights);
                 }
                 store_results(written.results.as_mut_ptr());
+                divide(written.results, out.lines(column, self.part.start + query, rows));
             }
-            let first = (self.part.columns[0] / BLOCK + block) * *stride + self.part.start + query;
-            divide(written.results, &mut lines[first * BLOCK..][..rows * BLOCK]);
         }
     }
 

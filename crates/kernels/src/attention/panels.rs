@@ -5,9 +5,13 @@ use super::sight::Sight;
 use crate::activations::BLOCK;
 use crate::linear::{Left, ROWS, multiply};
 use crate::scratch::{Scratch, Text};
+use crate::shared::SharedSlice;
 
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
-pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut Scratch) {
+///
+/// # Safety
+/// Nobody else writes to this part of `out`.
+pub(super) unsafe fn attend(qkv: &[f32], part: Part<'_>, out: SharedSlice<'_, f32>, scratch: &mut Scratch) {
     let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width, stride) = (heads.hidden(), heads.width, 3 * heads.hidden());
     let Scratch { sums, scores, text, .. } = scratch;
@@ -35,8 +39,9 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
             multiply(weights, values, sums, BLOCK);
             for (row, factor) in factors.iter().take(rows).enumerate() {
                 let at = (start + query + row) * hidden + columns[0] + block * BLOCK;
-                let sums = &sums[row * BLOCK..];
-                out[at..][..BLOCK].iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);
+                // SAFETY: these columns of these rows are of this part.
+                let out = unsafe { out.part(at..at + BLOCK) };
+                out.iter_mut().zip(&sums[row * BLOCK..]).for_each(|(out, sum)| *out = sum * factor);
             }
         }
     }

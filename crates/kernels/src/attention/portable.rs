@@ -6,16 +6,20 @@ use crate::activations::BLOCK;
 use crate::exp::exp;
 use crate::linear::portable::{Matrix, multiply};
 use crate::scratch::Scratch;
+use crate::shared::SharedSlice;
 
 /// Partial sums kept side by side, so that the compiler may add them in vectors.
 const LANES: usize = 16;
 
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
-pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut Scratch) {
+///
+/// # Safety
+/// Nobody else writes to this part of `out`.
+pub(super) unsafe fn attend(qkv: &[f32], part: Part<'_>, out: SharedSlice<'_, f32>, scratch: &mut Scratch) {
     let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width) = (heads.hidden(), heads.width);
     let stride = 3 * hidden;
-    let scores = &mut scratch.scores;
+    let Scratch { scores, sums, .. } = scratch;
     let mut factors = [0.0; BLOCK];
     for query in (0..tokens).step_by(BLOCK) {
         let rows = BLOCK.min(tokens - query);
@@ -31,10 +35,12 @@ pub(super) fn attend(qkv: &[f32], part: Part<'_>, out: &mut [f32], scratch: &mut
         }
         let weights = Matrix { values: scores, row: keys, column: 1 };
         let values = Matrix { values: at(first, columns[2]), row: stride, column: 1 };
-        let to = &mut out[(start + query) * hidden + columns[0]..];
-        multiply([rows, keys, width], weights, values, to, hidden);
-        for (to, factor) in to.chunks_mut(hidden).zip(factors.iter()).take(rows) {
-            to[..width].iter_mut().for_each(|value| *value *= factor);
+        multiply([rows, keys, width], weights, values, sums, width);
+        for (row, (sums, factor)) in sums.chunks_exact(width).zip(&factors).take(rows).enumerate() {
+            let at = (start + query + row) * hidden + columns[0];
+            // SAFETY: these columns of these rows are of this part.
+            let out = unsafe { out.part(at..at + width) };
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);
         }
     }
 }

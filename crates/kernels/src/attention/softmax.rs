@@ -24,14 +24,18 @@ pub(super) fn in_place(scores: &mut [f32], scale: f32) -> f32 {
 }
 
 /// The same, but the weights go to `to` as bf16: 32 at the begin of each stretch of `stride` places, zeros behind the
-/// last. Their sum is not needed: tiles add it up.
+/// last.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) fn to_bf16(scores: &[f32], scale: f32, to: &mut [u16], stride: usize) {
+pub(super) fn to_bf16(scores: &[f32], scale: f32, to: &mut [u16], stride: usize) -> f32 {
     let shift = shift(scores, scale);
+    let mut sum = _mm512_setzero_ps();
     for (block, scores) in scores.chunks(BLOCK).enumerate() {
         let masks = Masks::first(scores.len());
-        store_bf16(&mut to[block * stride..], masks, weights(scores, masks, scale, shift));
+        let weights = weights(scores, masks, scale, shift);
+        sum = _mm512_add_ps(sum, _mm512_add_ps(weights[0], weights[1]));
+        store_bf16(&mut to[block * stride..], masks, weights);
     }
+    _mm512_reduce_add_ps(sum)
 }
 
 /// Rows whose powers are computed side by side.

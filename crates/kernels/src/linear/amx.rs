@@ -11,10 +11,10 @@ mod tiles;
 
 use self::tiles::{Change, Operands};
 pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
-use super::ROWS_TOGETHER;
+use super::{ROWS_TOGETHER, Share};
 use crate::activations::BLOCK;
-use crate::output::avx512::{Finish, Target, Unfinished, kinds};
-use crate::output::{Gate, Output, Place, Sink};
+use crate::output::avx512::{Finish, Unfinished, kinds};
+use crate::output::{Ending, Gate, Place, Sink};
 use crate::packed::TILE;
 
 /// Numbers in the sums of a block.
@@ -23,17 +23,20 @@ const SUMS: usize = BLOCK * BLOCK;
 /// Steps of a stretch at most: 24 KiB of weights, half of the L1 cache.
 const STEPS_MAX: usize = 12;
 
-/// One linear layer.
+/// A share of one linear layer. Rows and panels are counted from its first ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product<'a> {
-    /// Blocks of `stride` lines.
-    pub(super) left: &'a [u16],
-    pub(super) stride: usize,
-    pub(super) rows: usize,
-    pub(super) weights: &'a [u16],
+    /// Blocks of `stride` lines, from the first row of the whole on.
+    left: &'a [u16],
+    stride: usize,
+    rows: usize,
+    weights: &'a [u16],
     /// Steps of 32 inputs.
-    pub(super) steps: usize,
-    pub(super) bias: &'a [f32],
+    steps: usize,
+    /// Of all outputs.
+    bias: &'a [f32],
+    first_row: usize,
+    first_panel: usize,
 }
 
 /// Rows of one block times a stretch of a panel.
@@ -61,6 +64,33 @@ impl Task<'_> {
         let block = self.place.row % ROWS_TOGETHER / BLOCK;
         let line = (block * self.steps() + step) * self.ahead;
         self.weights.as_ptr().wrapping_add(self.weights.len() + line * BLOCK)
+    }
+}
+
+impl<'a> Product<'a> {
+    /// `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
+    pub(super) fn new(
+        (left, stride): (&'a [u16], usize),
+        (weights, bias): (&'a [u16], &'a [f32]),
+        steps: usize,
+        Share { rows, panels }: &Share,
+    ) -> Self {
+        let panel = steps * 2 * TILE;
+        Self {
+            left,
+            stride,
+            rows: rows.len(),
+            weights: &weights[panels.start * panel..panels.end * panel],
+            steps,
+            bias,
+            first_row: rows.start,
+            first_panel: panels.start,
+        }
+    }
+
+    /// Where a block of this share lies in the whole.
+    fn in_whole(&self, place: Place) -> Place {
+        Place { row: self.first_row + place.row, panel: self.first_panel + place.panel, ..place }
     }
 }
 
@@ -105,7 +135,7 @@ impl Product<'_> {
     }
 
     fn operands(&self, task: &Task<'_>, step: usize) -> Operands {
-        let line = (task.from + step) * self.stride + task.place.row;
+        let line = (task.from + step) * self.stride + self.first_row + task.place.row;
         Operands {
             left: self.left.as_ptr().wrapping_add(line * BLOCK),
             panel: task.weights[step * 2 * TILE..].as_ptr(),
@@ -113,15 +143,15 @@ impl Product<'_> {
     }
 
     /// # Safety
-    /// [`Tiles`] are configured; `target` is as large as the product, `sums` as large as those of all slots.
+    /// [`Tiles`] are configured; `sums` are as large as those of all slots, and nobody else computes this share.
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run<F: Finish>(&self, target: &Target<'_>, sums: *mut f32) {
+    unsafe fn run<F: Finish>(&self, sink: Sink<'_>, sums: *mut f32) {
         // SAFETY: as the caller says.
         unsafe {
             if self.rows <= BLOCK {
-                self.run_tasks::<F, true>(target, sums);
+                self.run_tasks::<F, true>(sink, sums);
             } else {
-                self.run_tasks::<F, false>(target, sums);
+                self.run_tasks::<F, false>(sink, sums);
             }
         }
     }
@@ -129,7 +159,7 @@ impl Product<'_> {
     /// # Safety
     /// As of [`Product::run`].
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, target: &Target<'_>, sums: *mut f32) {
+    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, sink: Sink<'_>, sums: *mut f32) {
         let mut following = self.first_task();
         let mut slot_before = 0;
         let mut unfinished = Unfinished::none();
@@ -162,11 +192,12 @@ impl Product<'_> {
                     prefetch(task.next_weights(step), task.ahead);
                 }
             }
-            // SAFETY: the target is as large as the product, and the sums of this slot are stored before they are read.
+            // SAFETY: the sink asserts that it has this place, and the sums of this slot are stored before they are read.
             unsafe {
                 unfinished.all::<F>();
                 if task.is_last {
-                    unfinished = target.block(task.place, sums.wrapping_add(task.slot * SUMS), self.bias);
+                    let place = self.in_whole(task.place);
+                    unfinished = sink.block(place, sums.wrapping_add(task.slot * SUMS), self.bias);
                 }
             }
             slot_before = task.slot;
@@ -186,24 +217,23 @@ struct Row([f32; BLOCK]);
 static ZEROS: Row = Row([0.0; BLOCK]);
 
 /// # Safety
-/// The CPU has AMX bf16 and the kernel permits it.
+/// The CPU has AMX bf16 and the kernel permits it, and nobody else computes this share.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, sums: &mut [f32]) {
-    let Product { left, stride, rows, steps, .. } = product;
-    assert!(rows + 31 <= stride && steps * stride * BLOCK <= left.len());
+pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, sums: &mut [f32]) {
+    let Product { left, stride, rows, steps, first_row, .. } = product;
+    assert!(first_row + rows + 31 <= stride && steps * stride * BLOCK <= left.len());
     let sums = sums[..ROWS_TOGETHER * BLOCK].as_mut_ptr();
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
-    let target = Target::of(sink);
     // SAFETY: tiles are configured; activations of this tier are lines of bf16.
     unsafe {
-        match sink.output {
-            Output::Rows(_) => product.run::<kinds::IntoRows>(&target, sums),
-            Output::AddTo(_) => product.run::<kinds::AddToRows>(&target, sums),
-            Output::Activations(_) | Output::Rotated(..) => product.run::<kinds::IntoLines>(&target, sums),
-            Output::Gelu(_) => product.run::<kinds::GeluLines>(&target, sums),
-            Output::Gated(_, Gate::Silu) => product.run::<kinds::SiluGatedLines>(&target, sums),
-            Output::Gated(_, Gate::Gelu) => product.run::<kinds::GeluGatedLines>(&target, sums),
+        match sink.ending {
+            Ending::Rows => product.run::<kinds::IntoRows>(sink, sums),
+            Ending::AddTo => product.run::<kinds::AddToRows>(sink, sums),
+            Ending::Activations | Ending::Rotated(_) => product.run::<kinds::IntoLines>(sink, sums),
+            Ending::Gelu => product.run::<kinds::GeluLines>(sink, sums),
+            Ending::Gated(Gate::Silu) => product.run::<kinds::SiluGatedLines>(sink, sums),
+            Ending::Gated(Gate::Gelu) => product.run::<kinds::GeluGatedLines>(sink, sums),
         }
     }
 }

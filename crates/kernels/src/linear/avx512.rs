@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Left, ROWS};
+use super::{Left, ROWS, fetch_ahead};
 use crate::activations::BLOCK;
 
 /// # Safety
@@ -42,6 +42,10 @@ unsafe fn rows<const R: usize>(
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
     for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
+        if R < ROWS {
+            fetch_ahead(line.as_ptr());
+            fetch_ahead(line[BLOCK / 2..].as_ptr());
+        }
         // SAFETY: a line of the panel has 32 values, and the row has a value for each line.
         unsafe {
             let low = _mm512_loadu_ps(line.as_ptr());

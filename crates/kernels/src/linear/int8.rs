@@ -17,6 +17,7 @@ pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
 
+use super::Share;
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
@@ -97,17 +98,20 @@ impl Int8Weights {
     }
 }
 
-/// Computes the product, its shapes checked by the caller.
-pub(super) fn apply(
+/// Computes a share of the product, its shapes checked by the caller.
+///
+/// # Safety
+/// Nobody else computes this share.
+pub(super) unsafe fn apply(
     linear: &PackedLinear,
     weights: &Int8Weights,
     input: &Activations,
-    sink: &mut Sink<'_>,
+    (sink, share): (Sink<'_>, Share),
     scratch: &mut Scratch,
 ) {
     let at_once = scratch.quantised.reserve(input.width());
-    for first in (0..input.rows()).step_by(at_once) {
-        let rows = first..input.rows().min(first + at_once);
+    for first in share.rows.clone().step_by(at_once) {
+        let rows = first..share.rows.end.min(first + at_once);
         scratch.quantised.fill(input, rows.clone(), weights.kind.form());
         let Scratch { quantised, sums, whole_sums, .. } = &mut *scratch;
         let product = Product {
@@ -116,19 +120,23 @@ pub(super) fn apply(
             first,
             rows: rows.len(),
             weights,
+            first_panel: share.panels.start,
+            end_panel: share.panels.end,
             steps: linear.inputs().div_ceil(LINE),
             bias: &linear.bias,
         };
-        match weights.kind {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the kind is that of a tier with AMX int8, and a tier proves that the CPU has it.
-            Int8Kind::Amx => unsafe { amx::apply(product, sink, whole_sums, sums) },
-            _ => apply_panels(product, sink, whole_sums, sums),
+        // SAFETY: as the caller says; the kind is that of a tier, and a tier proves that the CPU has it.
+        unsafe {
+            match weights.kind {
+                #[cfg(target_arch = "x86_64")]
+                Int8Kind::Amx => amx::apply(product, sink, whole_sums, sums),
+                _ => apply_panels(product, sink, whole_sums, sums),
+            }
         }
     }
 }
 
-/// Rows of one linear layer, quantised.
+/// Rows and panels of one linear layer, the rows quantised.
 #[derive(Debug, Clone, Copy)]
 struct Product<'a> {
     tier: Tier,
@@ -137,49 +145,64 @@ struct Product<'a> {
     first: usize,
     rows: usize,
     weights: &'a Int8Weights,
+    first_panel: usize,
+    end_panel: usize,
     /// Steps of 64 inputs.
     steps: usize,
     bias: &'a [f32],
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// The panels, by their number in the whole.
+    fn panels(&self) -> impl Iterator<Item = (usize, &'a [i8])> + use<'a> {
+        let (weights, size) = (&self.weights.values[..], self.steps * STEP);
+        (self.first_panel..self.end_panel).map(move |panel| (panel, &weights[panel * size..][..size]))
+    }
+
     /// Makes floats of the `whole` sums of `place`, counted from the first row here, and hands them on.
-    fn finish(&self, sink: &mut Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
+    ///
+    /// # Safety
+    /// Nobody else computes this place of the product.
+    unsafe fn finish(&self, sink: Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
         let outputs = &self.weights.scales[place.panel * BLOCK..][..BLOCK];
         let scales = &self.left.scales()[place.row..][..place.rows];
         let (whole, floats) = (&whole[..place.rows * BLOCK], &mut sums[..place.rows * BLOCK]);
         let place = Place { row: self.first + place.row, ..place };
-        match self.tier.kind() {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: both tiers prove that the CPU has AVX-512, and AMX bf16 the conversion to bf16 as well.
-            Kind::AmxBf16 => unsafe {
-                vnni::to_floats(whole, outputs, scales, floats);
-                avx512::finish_blocks(sink, place, floats, self.bias, 0..place.rows);
-            },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Kind::Avx512 => unsafe {
-                vnni::to_floats(whole, outputs, scales, floats);
-                avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
-            },
-            _ => {
-                portable::to_floats(whole, outputs, scales, floats);
-                output::portable::finish(sink, place, (floats, BLOCK), self.bias);
+        // SAFETY: as the caller says of the place. The tiers prove that the CPU has AVX-512, and bf16 where their layout is
+        // blocks.
+        unsafe {
+            match self.tier.kind() {
+                #[cfg(target_arch = "x86_64")]
+                Kind::AmxBf16 | Kind::Avx512Bf16 => {
+                    vnni::to_floats(whole, outputs, scales, floats);
+                    avx512::finish_blocks(sink, place, floats, self.bias, 0..place.rows);
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => {
+                    vnni::to_floats(whole, outputs, scales, floats);
+                    avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
+                }
+                _ => {
+                    portable::to_floats(whole, outputs, scales, floats);
+                    output::portable::finish(sink, place, (floats, BLOCK), self.bias);
+                }
             }
         }
     }
 }
 
-fn apply_panels(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
+/// # Safety
+/// Nobody else computes these rows and panels.
+unsafe fn apply_panels(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
     let (lines, stride) = product.left.lines();
-    for panel in 0..product.weights.values.len() / (product.steps * STEP) {
-        let weights = &product.weights.values[panel * product.steps * STEP..][..product.steps * STEP];
+    for (panel, weights) in product.panels() {
         let begins = &product.weights.begins[panel * BLOCK..][..BLOCK];
         for row in (0..product.rows).step_by(ROWS) {
             let place = Place { row, rows: ROWS.min(product.rows - row), panel };
             let left = Left { lines: &lines[row * LINE..], stride, rows: place.rows };
             multiply(product.weights.kind, left, weights, begins, whole);
-            product.finish(sink, place, whole, sums);
+            // SAFETY: as the caller says.
+            unsafe { product.finish(sink, place, whole, sums) };
         }
     }
 }

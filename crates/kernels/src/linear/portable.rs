@@ -2,6 +2,7 @@
 
 use gemm::{Parallelism, gemm};
 
+use super::Share;
 use crate::activations::BLOCK;
 use crate::output::{Place, Sink, portable};
 use crate::packed::PackedLinear;
@@ -68,24 +69,31 @@ pub(crate) fn multiply(
 }
 
 /// One linear layer: `weights` `(inputs, outputs)`, outputs padded to whole panels.
-pub(super) fn apply(
+///
+/// # Safety
+/// Nobody else computes this share.
+pub(super) unsafe fn apply(
     linear: &PackedLinear,
     weights: &[f32],
     rows: &[f32],
-    sink: &mut Sink<'_>,
+    (sink, share): (Sink<'_>, Share),
     sums: &mut [f32],
 ) {
     let (depth, outputs) = (linear.inputs(), linear.bias.len());
-    for (block, left) in rows.chunks(ROWS * depth).enumerate() {
-        let count = left.len() / depth;
-        let left = Matrix { values: left, row: depth, column: 1 };
-        for column in (0..outputs).step_by(COLUMNS) {
-            let columns = COLUMNS.min(outputs - column);
-            let right = Matrix { values: &weights[column..], row: outputs, column: 1 };
+    for row in share.rows.clone().step_by(ROWS) {
+        let count = ROWS.min(share.rows.end - row);
+        let left = Matrix { values: &rows[row * depth..], row: depth, column: 1 };
+        for first in share.panels.clone().step_by(COLUMNS / BLOCK) {
+            let panels = first..share.panels.end.min(first + COLUMNS / BLOCK);
+            let columns = panels.len() * BLOCK;
+            let right = Matrix { values: &weights[first * BLOCK..], row: outputs, column: 1 };
             multiply([count, depth, columns], left, right, sums, columns);
-            for panel in 0..columns / BLOCK {
-                let place = Place { row: block * ROWS, rows: count, panel: column / BLOCK + panel };
-                portable::finish(sink, place, (&sums[panel * BLOCK..], columns), &linear.bias);
+            for panel in panels {
+                let place = Place { row, rows: count, panel };
+                // SAFETY: as the caller says.
+                unsafe {
+                    portable::finish(sink, place, (&sums[(panel - first) * BLOCK..], columns), &linear.bias);
+                }
             }
         }
     }

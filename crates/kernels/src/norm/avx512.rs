@@ -2,30 +2,38 @@
 
 use std::arch::x86_64::*;
 
-use super::LayerNorm;
-use crate::activations::{Activations, BLOCK, Layout};
+use super::{LayerNorm, Lines};
+use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
 use crate::output::avx512::Masks;
 
-/// Normalises `row` and writes it as row `index` of blocks of bf16.
+/// Normalises `row` and writes it as `lines` of bf16.
+///
+/// # Safety
+/// The CPU has these features, and nobody else uses these lines meanwhile.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn apply_to_blocks(norm: &LayerNorm, row: &mut [f32], index: usize, to: &mut Activations) {
+pub(super) unsafe fn apply_to_blocks(norm: &LayerNorm, row: &mut [f32], lines: Lines<'_>) {
     let moments = moments(row, norm.epsilon);
     for (block, values) in row.chunks_mut(BLOCK).enumerate() {
         let masks = Masks::first(values.len());
         let normal = norm.normal(block, values, masks, moments);
         store(values, masks, normal);
-        store_bf16(line(to, block, index), masks, normal);
+        // SAFETY: as the caller says.
+        store_bf16(unsafe { lines.of_block(block) }, masks, normal);
     }
 }
 
 /// The same, but `row` stays as it is.
+///
+/// # Safety
+/// As of [`apply_to_blocks`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn copy_to_blocks(norm: &LayerNorm, row: &[f32], index: usize, to: &mut Activations) {
+pub(super) unsafe fn copy_to_blocks(norm: &LayerNorm, row: &[f32], lines: Lines<'_>) {
     let moments = moments(row, norm.epsilon);
     for (block, values) in row.chunks(BLOCK).enumerate() {
         let masks = Masks::first(values.len());
-        store_bf16(line(to, block, index), masks, norm.normal(block, values, masks, moments));
+        // SAFETY: as the caller says.
+        store_bf16(unsafe { lines.of_block(block) }, masks, norm.normal(block, values, masks, moments));
     }
 }
 
@@ -38,14 +46,6 @@ pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
         let normal = norm.normal(block, values, masks, moments);
         store(values, masks, normal);
     }
-}
-
-/// Line `index` of a block of bf16.
-fn line(to: &mut Activations, block: usize, index: usize) -> &mut [u16] {
-    let Layout::Blocks { values, stride } = &mut to.layout else {
-        unreachable!("blocks are the layout of this tier")
-    };
-    &mut values[(block * *stride + index) * BLOCK..]
 }
 
 /// The mean, and one over the standard deviation, of a row, in all lanes.

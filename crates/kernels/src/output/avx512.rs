@@ -7,8 +7,8 @@ use std::ops::Range;
 
 pub(crate) use self::kinds::Finish;
 use self::kinds::Row;
-use super::{Gate, Output, Place, Rotation, Sink};
-use crate::activations::{BLOCK, Layout};
+use super::{Ending, Gate, Place, Sink};
+use crate::activations::BLOCK;
 
 /// 32 columns.
 pub(super) type Pair = [__m512; 2];
@@ -54,9 +54,12 @@ impl Masks {
 }
 
 /// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
+///
+/// # Safety
+/// The CPU has these features, and nobody else uses this place of the output meanwhile.
 #[target_feature(enable = "avx512f,avx512dq")]
-pub(crate) fn finish_rows(
-    sink: &mut Sink<'_>,
+pub(crate) unsafe fn finish_rows(
+    sink: Sink<'_>,
     place: Place,
     sums: &[f32],
     bias: &[f32],
@@ -65,20 +68,23 @@ pub(crate) fn finish_rows(
     let mut rows = unfinished(sink, place, sums, bias, range);
     // SAFETY: the place was checked, and there are as many sums.
     unsafe {
-        match sink.output {
-            Output::Rows(_) | Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoRows>(),
-            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
-            Output::Gelu(_) => rows.all::<kinds::GeluRows>(),
-            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedRows>(),
-            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedRows>(),
+        match sink.ending {
+            Ending::Rows | Ending::Activations | Ending::Rotated(_) => rows.all::<kinds::IntoRows>(),
+            Ending::AddTo => rows.all::<kinds::AddToRows>(),
+            Ending::Gelu => rows.all::<kinds::GeluRows>(),
+            Ending::Gated(Gate::Silu) => rows.all::<kinds::SiluGatedRows>(),
+            Ending::Gated(Gate::Gelu) => rows.all::<kinds::GeluGatedRows>(),
         }
     }
 }
 
 /// The same for a tier whose activations are blocks of bf16.
+///
+/// # Safety
+/// As of [`finish_rows`].
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(crate) fn finish_blocks(
-    sink: &mut Sink<'_>,
+pub(crate) unsafe fn finish_blocks(
+    sink: Sink<'_>,
     place: Place,
     sums: &[f32],
     bias: &[f32],
@@ -87,72 +93,25 @@ pub(crate) fn finish_blocks(
     let mut rows = unfinished(sink, place, sums, bias, range);
     // SAFETY: the place was checked, and there are as many sums.
     unsafe {
-        match sink.output {
-            Output::Rows(_) => rows.all::<kinds::IntoRows>(),
-            Output::AddTo(_) => rows.all::<kinds::AddToRows>(),
-            Output::Activations(_) | Output::Rotated(..) => rows.all::<kinds::IntoLines>(),
-            Output::Gelu(_) => rows.all::<kinds::GeluLines>(),
-            Output::Gated(_, Gate::Silu) => rows.all::<kinds::SiluGatedLines>(),
-            Output::Gated(_, Gate::Gelu) => rows.all::<kinds::GeluGatedLines>(),
+        match sink.ending {
+            Ending::Rows => rows.all::<kinds::IntoRows>(),
+            Ending::AddTo => rows.all::<kinds::AddToRows>(),
+            Ending::Activations | Ending::Rotated(_) => rows.all::<kinds::IntoLines>(),
+            Ending::Gelu => rows.all::<kinds::GeluLines>(),
+            Ending::Gated(Gate::Silu) => rows.all::<kinds::SiluGatedLines>(),
+            Ending::Gated(Gate::Gelu) => rows.all::<kinds::GeluGatedLines>(),
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn unfinished(
-    sink: &mut Sink<'_>,
-    place: Place,
-    sums: &[f32],
-    bias: &[f32],
-    range: Range<usize>,
-) -> Unfinished {
+fn unfinished(sink: Sink<'_>, place: Place, sums: &[f32], bias: &[f32], range: Range<usize>) -> Unfinished {
     let place = Place { row: place.row + range.start, rows: range.len(), panel: place.panel };
-    Target::of(sink).block(place, sums[range.start * BLOCK..range.end * BLOCK].as_ptr(), bias)
+    sink.block(place, sums[range.start * BLOCK..range.end * BLOCK].as_ptr(), bias)
 }
 
-/// Where an output lies.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Target<'a> {
-    start: *mut u8,
-    /// Bytes from row to row.
-    row: usize,
-    /// Bytes from one panel to the next, and from one pair of panels to the next: two gated panels share a line.
-    panel: usize,
-    pair: usize,
-    /// How many rows there are, and columns of all panels.
-    rows: usize,
-    width: usize,
-    rotation: Option<Rotation<'a>>,
-}
-
-impl<'a> Target<'a> {
-    pub(crate) fn of(sink: &mut Sink<'a>) -> Self {
-        let (rows, width) = (sink.rows, sink.width);
-        let (is_gated, rotation) = match &sink.output {
-            Output::Gated(..) => (true, None),
-            Output::Rotated(_, rotation) => (false, Some(*rotation)),
-            Output::Rows(_) | Output::AddTo(_) | Output::Activations(_) | Output::Gelu(_) => (false, None),
-        };
-        let (start, row, panel, pair) = match &mut sink.output {
-            Output::Rows(to) | Output::AddTo(to) => (to.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
-            Output::Activations(to) | Output::Gelu(to) | Output::Gated(to, _) | Output::Rotated(to, _) => {
-                match &mut to.layout {
-                    Layout::Rows(values) if is_gated => {
-                        (values.as_mut_ptr().cast(), 2 * width, 2 * BLOCK, 4 * BLOCK)
-                    }
-                    Layout::Rows(values) => (values.as_mut_ptr().cast(), 4 * width, 4 * BLOCK, 8 * BLOCK),
-                    Layout::Blocks { values, stride } => {
-                        let block = 2 * BLOCK * *stride;
-                        let (panel, pair) = if is_gated { (BLOCK, block) } else { (block, 2 * block) };
-                        (values.as_mut_ptr().cast(), 2 * BLOCK, panel, pair)
-                    }
-                }
-            }
-        };
-        Self { start, row, panel, pair, rows, width, rotation }
-    }
-
+impl Sink<'_> {
     /// The sums `(rows, 32)` of `place`, to be finished row by row.
     ///
     /// # Panics
@@ -160,16 +119,14 @@ impl<'a> Target<'a> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(crate) fn block(&self, place: Place, sums: *const f32, bias: &[f32]) -> Unfinished {
-        assert!(place.row + place.rows <= self.rows && place.panel * BLOCK < self.width);
-        let panel = place.panel / 2 * self.pair + place.panel % 2 * self.panel;
-        let (angles, angles_row) = match self.rotation {
+        let (angles, angles_row) = match self.rotation() {
             Some(rotation) => (rotation.of_panel(place.panel, place.row), rotation.width),
             None => (None, 0),
         };
         Unfinished {
             sums,
             row: Row {
-                to: self.start.wrapping_add(panel + place.row * self.row),
+                to: self.at(place),
                 masks: Masks::first(self.width - place.panel * BLOCK),
                 angles: angles.map_or(std::ptr::null(), <[f32]>::as_ptr),
             },

@@ -32,9 +32,9 @@ impl Tier {
     pub(crate) fn int8_kind(self) -> Int8Kind {
         match self.0 {
             Kind::AmxBf16 if super::x86::has_amx_int8() => Int8Kind::Amx,
-            Kind::AmxBf16 | Kind::Avx512 if super::x86::has_vnni() => Int8Kind::Vnni,
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 if super::x86::has_vnni() => Int8Kind::Vnni,
             _ if super::x86::has_avx2() => Int8Kind::Avx2,
-            Kind::AmxBf16 | Kind::Avx512 | Kind::Portable => Int8Kind::Portable,
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 | Kind::Portable => Int8Kind::Portable,
         }
     }
 

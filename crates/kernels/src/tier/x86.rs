@@ -8,9 +8,14 @@ pub(super) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
+/// 512-bit registers that multiply bf16.
+pub(super) fn has_avx512_bf16() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512bf16")
+}
+
 /// Tile registers that multiply bf16, and the kernel's leave to use them.
 pub(super) fn has_amx_bf16() -> bool {
-    has_avx512() && is_x86_feature_detected!("avx512bf16") && cpu_has_tiles() && kernel_permits_tiles()
+    has_avx512_bf16() && cpu_has_tiles() && kernel_permits_tiles()
 }
 
 /// CPUID leaf 7: AMX-BF16 is bit 22 of EDX, AMX-TILE bit 24. XCR0: bits 17 and 18 are the state of the tiles.

@@ -1,6 +1,6 @@
 //! Layer norms of random widths.
 
-use kernels::{Activations, LayerNorm};
+use kernels::{Activations, LayerNorm, Scratch};
 use proptest::prelude::*;
 
 use super::tiers::tiers;
@@ -14,7 +14,7 @@ proptest! {
             let before = twin::random(seed, rows * width);
             let mut values = before.clone();
             let mut copy = Activations::new(tier, rows, width);
-            LayerNorm::new(&scale, &shift, 1e-3).apply(&mut values, &mut copy);
+            LayerNorm::new(&scale, &shift, 1e-3).apply(&mut values, &mut copy, &mut Scratch::new(tier, 1, 32));
             for (row, (before, after)) in before.chunks(width).zip(values.chunks(width)).enumerate() {
                 let mean = before.iter().copied().map(f64::from).sum::<f64>() / width as f64;
                 let squares = before.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>();
@@ -27,7 +27,7 @@ proptest! {
                 }
             }
             let mut apart = Activations::new(tier, rows, width);
-            LayerNorm::new(&scale, &shift, 1e-3).copy(&before, &mut apart);
+            LayerNorm::new(&scale, &shift, 1e-3).copy(&before, &mut apart, &mut Scratch::new(tier, 1, 32));
             prop_assert_eq!(apart.to_rows(), copy.to_rows());
             for (copied, value) in copy.to_rows().iter().zip(&values) {
                 prop_assert!((copied - value).abs() <= value.abs() / 256.0);
@@ -42,7 +42,7 @@ fn nan_spoils_its_row_and_no_other() {
         let mut values = twin::random(1, 3 * 50);
         values[70] = f32::NAN;
         let mut copy = Activations::new(tier, 3, 50);
-        LayerNorm::new(&[1.0; 50], &[0.0; 50], 1e-5).apply(&mut values, &mut copy);
+        LayerNorm::new(&[1.0; 50], &[0.0; 50], 1e-5).apply(&mut values, &mut copy, &mut Scratch::new(tier, 1, 32));
         for (row, values) in values.chunks(50).chain(copy.to_rows().chunks(50)).enumerate() {
             assert_eq!(values.iter().all(|value| value.is_nan()), row % 3 == 1, "row {row}");
         }

@@ -46,12 +46,12 @@ impl Buffers {
     fn pass(&mut self, lengths: &[usize], values: &[f32]) -> Vec<f32> {
         let Self { qkv, down, input, between, out, scratch, .. } = self;
         input.fill(values, HIDDEN);
-        qkv.apply(input, Output::Activations(between), scratch);
-        attention(between, lengths, Heads::new(HEADS, WIDTH), out, scratch);
-        qkv.apply(out, Output::Gelu(between), scratch);
+        qkv.apply(input, Output::Activations(between), &mut *scratch);
+        attention(between, lengths, Heads::new(HEADS, WIDTH), out, &mut *scratch);
+        qkv.apply(out, Output::Gelu(between), &mut *scratch);
         let mut rows = values.to_vec();
-        down.apply(between, Output::AddTo(&mut rows), scratch);
-        LayerNorm::new(&[1.0; HIDDEN], &[0.0; HIDDEN], 1e-5).apply(&mut rows, input);
+        down.apply(between, Output::AddTo(&mut rows), &mut *scratch);
+        LayerNorm::new(&[1.0; HIDDEN], &[0.0; HIDDEN], 1e-5).apply(&mut rows, input, scratch);
         rows.extend(input.to_rows());
         rows
     }

@@ -15,9 +15,9 @@ pub(crate) fn random(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
-/// What a tier makes of inputs and weights before it multiplies them: AMX rounds them to bf16.
+/// What a tier makes of inputs and weights before it multiplies them: some round them to bf16.
 pub(crate) fn rounded(tier: Tier, values: &[f32]) -> Vec<f32> {
-    if tier.name() == "amx-bf16" { rounded_to_bf16(values) } else { values.to_vec() }
+    if tier.rounds_to_bfloat16() { rounded_to_bf16(values) } else { values.to_vec() }
 }
 
 /// To the nearest bf16, ties to even.
@@ -31,7 +31,7 @@ pub(crate) fn rounded_to_bf16(values: &[f32]) -> Vec<f32> {
 
 /// Half a step of the type in which a tier hands values from kernel to kernel, relative.
 pub(crate) fn half_step(tier: Tier) -> f64 {
-    if tier.name() == "amx-bf16" { 1.0 / 256.0 } else { 1e-7 }
+    if tier.rounds_to_bfloat16() { 1.0 / 256.0 } else { 1e-7 }
 }
 
 /// `x · Wᵀ + b`, and the sum of the sizes of what was added, on which the rounding of f32 depends.

@@ -18,9 +18,9 @@ use crate::output::avx512::finish_blocks;
 use crate::output::{Place, Sink};
 
 /// # Safety
-/// The CPU has AMX int8 and the kernel permits it.
+/// The CPU has AMX int8 and the kernel permits it, and nobody else computes these rows and panels.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
+pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
     let (lines, stride) = product.left.lines();
     let (rows, steps) = (product.rows, product.steps);
     assert!(rows.next_multiple_of(BLOCK) <= stride && steps * stride * LINE <= lines.len());
@@ -30,7 +30,7 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mu
     let mut before: Option<Place> = None;
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
-    for (panel, weights) in product.weights.values.chunks_exact(steps * STEP).enumerate() {
+    for (panel, weights) in product.panels() {
         for row in (0..rows).step_by(BLOCK) {
             let place = Place { row, rows: BLOCK.min(rows - row), panel };
             for step in 0..steps {
@@ -52,7 +52,8 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mu
                 if let Some(place) = before {
                     let range = share(step, steps, place.rows);
                     if !range.is_empty() {
-                        finish(&product, sink, place, range, whole, sums);
+                        // SAFETY: as the caller says.
+                        unsafe { finish(&product, sink, place, range, whole, sums) };
                     }
                 }
             }
@@ -61,8 +62,10 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mu
     }
     if let Some(place) = before {
         // SAFETY: as above.
-        unsafe { store(whole.as_mut_ptr().cast(), BLOCK, place.rows) };
-        finish(&product, sink, place, 0..place.rows, whole, sums);
+        unsafe {
+            store(whole.as_mut_ptr().cast(), BLOCK, place.rows);
+            finish(&product, sink, place, 0..place.rows, whole, sums);
+        }
     }
 }
 
@@ -70,11 +73,14 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: &mut Sink<'_>, whole: &mu
 const SUMS: usize = BLOCK * BLOCK;
 
 /// Makes floats of the `whole` sums of some rows of `place`, counted from the first of the product, and hands them on.
+///
+/// # Safety
+/// Nobody else computes this place of the product.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-fn finish(
+unsafe fn finish(
     product: &Product<'_>,
-    sink: &mut Sink<'_>,
+    sink: Sink<'_>,
     place: Place,
     range: Range<usize>,
     whole: &[i32],
@@ -85,7 +91,8 @@ fn finish(
     let numbers = range.start * BLOCK..range.end * BLOCK;
     to_floats(&whole[numbers.clone()], outputs, rows, &mut sums[numbers]);
     let place = Place { row: product.first + place.row, ..place };
-    finish_blocks(sink, place, sums, product.bias, range);
+    // SAFETY: as the caller says.
+    unsafe { finish_blocks(sink, place, sums, product.bias, range) };
 }
 
 /// One step of 64 inputs: two tiles of rows (or one), two tiles of weights.

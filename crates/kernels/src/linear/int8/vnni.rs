@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::{LINE, Left, ROWS, STEP, TILE};
 use crate::activations::BLOCK;
+use crate::linear::fetch_ahead;
 
 /// Rows are raised by 128, which `begins` makes up for.
 ///
@@ -51,6 +52,10 @@ unsafe fn rows<const R: usize>(
         let left = left.wrapping_add(step * stride * LINE);
         for line in 0..LINE / 4 {
             let weights = tiles.as_ptr().wrapping_add(line * LINE);
+            if R < ROWS {
+                fetch_ahead(weights);
+                fetch_ahead(weights.wrapping_add(TILE));
+            }
             // SAFETY: a tile has sixteen lines of 64 bytes, and the next tile follows; a row has four bytes for each line.
             unsafe {
                 let (low, high) = (load(weights), load(weights.wrapping_add(TILE)));

@@ -1,10 +1,9 @@
-//! Keys and values of a text and head in the order in which tiles of the right side are read.
+//! Keys and values of a text and head in the order of packed weights of bf16, for tiles and for 512-bit registers.
 
 use std::arch::x86_64::*;
 
-use super::Lines;
+use super::{Lines, Part};
 use crate::activations::BLOCK;
-use crate::attention::Part;
 use crate::packed::TILE;
 
 /// What stands for a missing key or value.

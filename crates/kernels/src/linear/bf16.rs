@@ -1,0 +1,133 @@
+//! The product of bf16 in 512-bit registers: twelve rows by 32 columns are 24 sums, two registers hold a pair of inputs
+//! of the weights.
+//!
+//! Layouts are those of tiles, whose lines are what one instruction of this kind takes.
+
+use std::arch::x86_64::*;
+
+use super::{ROWS, Share, fetch_ahead};
+use crate::activations::BLOCK;
+use crate::output::{Place, Sink, avx512};
+use crate::packed::TILE;
+
+/// Up to [`ROWS`] rows of bf16: each a line at every step of 32 inputs, `stride` lines from step to step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lines<'a> {
+    pub(crate) values: &'a [u16],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+}
+
+/// One linear layer: `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
+///
+/// # Safety
+/// The CPU has AVX-512 and bf16, and nobody else computes this share.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+pub(super) unsafe fn apply(
+    (left, stride): (&[u16], usize),
+    (weights, bias): (&[u16], &[f32]),
+    steps: usize,
+    (sink, share): (Sink<'_>, Share),
+    sums: &mut [f32],
+) {
+    for panel in share.panels {
+        let weights = &weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
+        for row in share.rows.clone().step_by(ROWS) {
+            let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
+            let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
+            multiply(lines, weights, sums, BLOCK);
+            // SAFETY: as the caller says.
+            unsafe { avx512::finish_blocks(sink, place, sums, bias, 0..place.rows) };
+        }
+    }
+}
+
+/// `left` times a panel, into `sums` `(rows, 32)` whose rows are `sums_stride` apart.
+///
+/// # Panics
+/// If a slice is too short for the shape.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_stride: usize) {
+    let steps = panel.len() / (2 * TILE);
+    let last = (steps - 1) * left.stride + left.rows;
+    assert!(left.rows > 0 && left.rows <= ROWS && steps > 0 && last * BLOCK <= left.values.len());
+    assert!((left.rows - 1) * sums_stride + BLOCK <= sums.len());
+    let mut row = 0;
+    while row < left.rows {
+        let from = left.values[row * BLOCK..].as_ptr();
+        let to = sums[row * sums_stride..].as_mut_ptr();
+        let strides = [left.stride * BLOCK, sums_stride];
+        // SAFETY: as many rows are left as each kernel is for, and the shapes are checked above.
+        row += unsafe {
+            match left.rows - row {
+                ROWS.. => rows::<ROWS>(from, panel, to, strides),
+                8.. => rows::<8>(from, panel, to, strides),
+                4.. => rows::<4>(from, panel, to, strides),
+                2.. => rows::<2>(from, panel, to, strides),
+                _ => rows::<1>(from, panel, to, strides),
+            }
+        };
+    }
+}
+
+/// `R` rows at once; says how many that were.
+///
+/// # Safety
+/// `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R`
+/// rows of 32, `strides[1]` apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn rows<const R: usize>(
+    left: *const u16,
+    panel: &[u16],
+    sums: *mut f32,
+    strides: [usize; 2],
+) -> usize {
+    let mut acc = [[_mm512_setzero_ps(); 2]; R];
+    for (step, tiles) in panel.chunks_exact(2 * TILE).enumerate() {
+        let left = left.wrapping_add(step * strides[0]);
+        for pair in 0..BLOCK / 2 {
+            let weights = tiles.as_ptr().wrapping_add(pair * BLOCK);
+            if R < ROWS {
+                fetch_ahead(weights);
+                fetch_ahead(weights.wrapping_add(TILE));
+            }
+            // SAFETY: a tile has sixteen lines of 64 bytes, and the next tile follows; a row has a pair for each line.
+            unsafe {
+                let (low, high) = (load(weights), load(weights.wrapping_add(TILE)));
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let pair = left.add(row * BLOCK + 2 * pair).cast::<i32>().read_unaligned();
+                    let pair = bf16(_mm512_set1_epi32(pair));
+                    acc[0] = _mm512_dpbf16_ps(acc[0], pair, low);
+                    acc[1] = _mm512_dpbf16_ps(acc[1], pair, high);
+                }
+            }
+        }
+    }
+    for (row, acc) in acc.iter().enumerate() {
+        // SAFETY: there is room for this row.
+        unsafe {
+            let to = sums.add(row * strides[1]);
+            _mm512_storeu_ps(to, acc[0]);
+            _mm512_storeu_ps(to.add(16), acc[1]);
+        }
+    }
+    R
+}
+
+/// # Safety
+/// 64 bytes lie at `from`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(from: *const u16) -> __m512bh {
+    // SAFETY: as the caller says.
+    bf16(unsafe { _mm512_loadu_si512(from.cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bf16(bits: __m512i) -> __m512bh {
+    // SAFETY: both types are 512 bits, of which any pattern is a value.
+    unsafe { std::mem::transmute(bits) }
+}
