@@ -16,12 +16,12 @@ use crate::model::SourceArgs;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// bfloat16 where the CPU has AMX tiles, else float32.
+    /// bfloat16 where the CPU multiplies it (AMX tiles, or AVX512-BF16), else float32.
     #[default]
     Auto,
     /// float32 throughout.
     Float32,
-    /// Products of bfloat16 values, sums in float32; refused where the CPU has no AMX tiles.
+    /// Products of bfloat16 values, sums in float32; refused where the CPU has neither AMX tiles nor AVX512-BF16.
     Bfloat16,
     /// Products of int8 values, scaled by output and by token, sums exact; on any CPU.
     Int8,
@@ -35,7 +35,7 @@ pub enum CpuIsa {
     Auto,
     /// AMX tiles; refused where the CPU or its kernel does not offer them.
     Amx,
-    /// AVX-512, with VNNI for int8 where it is there; never tiles.
+    /// AVX-512, with its bfloat16 and, for int8, VNNI where they are there; never tiles.
     Avx512,
     /// Plain code, on any CPU.
     Portable,
@@ -157,7 +157,7 @@ pub struct ServeArgs {
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// Precision to compute in; `auto` is bfloat16 where the CPU has AMX tiles, else float32
+    /// Precision to compute in; `auto` is bfloat16 where the CPU multiplies it (AMX tiles, or AVX512-BF16), else float32
     #[arg(long, env = "ML_BASE_DTYPE", value_enum, default_value_t, value_name = "NAME")]
     pub dtype: Dtype,
     /// Instructions to compute with, where not the fastest of this CPU
