@@ -16,8 +16,8 @@ use crate::batch::RaggedBatch;
 /// it should be large enough that reading the weights once per pass is cheap beside it.
 const PASS_TOKENS: usize = 512;
 
-/// A batch of so many tokens or fewer is computed by all threads together.
-const TOGETHER_TOKENS_MAX: usize = 64;
+/// A batch of no more than so many tokens for each thread is computed by all together.
+const TOGETHER_TOKENS_EACH_MAX: usize = 64;
 
 /// Some texts of a batch.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Division {
         if threads == NonZeroUsize::MIN {
             return Self { together: Vec::new(), apart: parts(batch, &all, threads) };
         }
-        if batch.tokens() <= TOGETHER_TOKENS_MAX {
+        if batch.tokens() <= TOGETHER_TOKENS_EACH_MAX * threads.get() {
             return Self { together: vec![Piece { texts: all, batch: batch.clone() }], apart: Vec::new() };
         }
         let share = batch.tokens() / threads;
@@ -82,7 +82,8 @@ mod tests {
 
     fn batch(lengths: &[usize]) -> RaggedBatch {
         // Each text consists of its own number.
-        let texts = lengths.iter().zip(0_u32..).map(|(length, text)| TokenIds::new(vec![text; *length]).unwrap());
+        let texts =
+            lengths.iter().zip(0_u32..).map(|(length, text)| TokenIds::new(vec![text; *length]).unwrap());
         RaggedBatch::new(&texts.collect::<Vec<_>>()).unwrap()
     }
 

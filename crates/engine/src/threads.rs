@@ -42,7 +42,9 @@ impl Workers {
                 scope.spawn(|_| crew.follow());
             }
             // As below; the buffers of a pass that panics are not used again.
-            catch_unwind(AssertUnwindSafe(|| work(&crew))).map_err(|panic| panicked(&*panic))
+            let result = catch_unwind(AssertUnwindSafe(|| work(&crew)));
+            crew.dismiss();
+            result.map_err(|panic| panicked(&*panic))
         })
     }
 
@@ -85,6 +87,15 @@ mod tests {
     fn results_keep_the_order_of_the_parts() {
         let results = workers(3).run(&(0..100).collect::<Vec<u32>>(), |part| part * 2).unwrap();
         assert_eq!(results, (0..100).map(|part| part * 2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panic_of_who_leads_a_crew_fails_the_call_and_leaves_the_threads_usable() {
+        let workers = workers(3);
+        let failed = workers.together(|_| panic!("before the pass"));
+        let Err(EmbedError::Panicked { message }): Result<(), _> = failed else { panic!("no panic") };
+        assert!(message.contains("before the pass"), "{message}");
+        assert_eq!(workers.together(|crew| crew.members()).unwrap(), 3);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub struct Crew {
     /// Members so far, the leader among them.
     joined: AtomicUsize,
     is_led: AtomicBool,
+    has_panicked: AtomicBool,
     job: UnsafeCell<Option<Job>>,
     panic: Mutex<Option<Panic>>,
 }
@@ -71,6 +72,7 @@ impl Crew {
             pending: Apart::default(),
             joined: AtomicUsize::new(1),
             is_led: AtomicBool::new(false),
+            has_panicked: AtomicBool::new(false),
             job: UnsafeCell::new(None),
             panic: Mutex::new(None),
         }
@@ -86,12 +88,17 @@ impl Crew {
     /// end.
     ///
     /// # Panics
-    /// If the crew has been led before, there are fewer scratches than members, or a share panics.
+    /// If the crew has been led or dismissed before, there are fewer scratches than members, or a share panics.
     pub fn lead<R>(&self, scratches: &mut [Scratch], pass: impl FnOnce(&mut Team<'_>) -> R) -> R {
         assert!(!self.is_led.swap(true, Ordering::Relaxed), "a crew has one leader and one pass");
         assert!(scratches.len() >= self.members, "{} scratches for {}", scratches.len(), self.members);
         let _end = End(self);
         pass(&mut Team { crew: Some(self), scratches })
+    }
+
+    /// Sends the followers home, also where no pass was led: what was to lead it has failed.
+    pub fn dismiss(&self) {
+        self.ticket.0.store(ENDED, Ordering::Release);
     }
 
     /// Takes shares until the pass ends; returns at once where it has ended or the crew is complete.
@@ -123,6 +130,7 @@ impl Crew {
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            self.has_panicked.store(true, Ordering::Relaxed);
         }
         self.pending.0.fetch_sub(1, Ordering::Release);
         true
@@ -131,6 +139,7 @@ impl Crew {
     /// Runs `work` for every share, on all members that are there; returns when all are done.
     fn each(&self, shares: usize, scratches: &mut [Scratch], work: &Work<'_>) {
         let ticket = self.ticket.0.load(Ordering::Relaxed) & !TICKET_SHARES_MAX;
+        assert_ne!(ticket, ENDED, "the crew was dismissed");
         assert!(shares as u64 <= TICKET_SHARES_MAX, "{shares} shares of one kernel");
         // SAFETY: only the lifetime changes. Nobody runs the work after this function, which waits for every share.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
@@ -144,9 +153,10 @@ impl Crew {
         while self.pending.0.load(Ordering::Acquire) > 0 {
             spin(&mut spins);
         }
-        let panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(panic) = panic {
-            resume_unwind(panic);
+        // The last share was seen to be done, and with it the flag of any that panicked.
+        if self.has_panicked.load(Ordering::Relaxed) {
+            let panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+            resume_unwind(panic.unwrap_or_else(|| Box::new("a share has panicked")));
         }
     }
 }
@@ -157,12 +167,12 @@ impl fmt::Debug for Crew {
     }
 }
 
-/// Sends the followers home, also when the pass panics.
+/// The end of a pass, also when it panics.
 struct End<'c>(&'c Crew);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.0.ticket.0.store(ENDED, Ordering::Release);
+        self.0.dismiss();
     }
 }
 
@@ -296,6 +306,16 @@ mod tests {
         let message = result.unwrap_err().downcast::<String>().unwrap();
         assert!(message.contains("share seven"), "{message}");
         assert_eq!(done.load(Ordering::Relaxed), 50);
+    }
+
+    #[test]
+    fn dismissed_crew_goes_home_without_a_pass() {
+        let crew = Crew::new(3);
+        std::thread::scope(|scope| {
+            scope.spawn(|| crew.follow());
+            scope.spawn(|| crew.follow());
+            crew.dismiss();
+        });
     }
 
     #[test]

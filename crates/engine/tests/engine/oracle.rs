@@ -115,10 +115,13 @@ fn a_text_alone_and_in_a_batch_has_the_same_vector_on_any_number_of_threads() {
     let batch = RaggedBatch::new(&texts).unwrap();
     let alone = engine(&bert, Pooling::Mean, 1);
     for threads in [1, 2, 5] {
-        let together = engine(&bert, Pooling::Mean, threads).embed(&batch).unwrap();
+        let engine = engine(&bert, Pooling::Mean, threads);
+        let together = engine.embed(&batch).unwrap();
         for (vector, text) in together.rows().zip(&texts) {
-            let single = alone.embed(&RaggedBatch::new([text]).unwrap()).unwrap();
-            assert_close(vector, single.rows().next().unwrap());
+            let single = RaggedBatch::new([text]).unwrap();
+            let by_one_thread = alone.embed(&single).unwrap();
+            assert_close(vector, by_one_thread.rows().next().unwrap());
+            assert_eq!(engine.embed(&single).unwrap(), by_one_thread, "{threads} threads");
         }
     }
 }
