@@ -120,7 +120,6 @@ impl Crew {
         let Ok(ticket) = self.ticket.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) else {
             return false;
         };
-        #[expect(clippy::cast_possible_truncation, reason = "at most sixteen bits")]
         let share = (ticket & TICKET_SHARES_MAX) as usize - 1;
         // SAFETY: the leader wrote the job before the ticket, and writes no other while this share is pending. The work
         // and the scratches are borrowed until then, and no two members have the same number.
