@@ -82,7 +82,8 @@ mod tests {
 
     fn batch(lengths: &[usize]) -> RaggedBatch {
         // Each text consists of its own number.
-        let texts = lengths.iter().zip(0_u32..).map(|(length, text)| TokenIds::new(vec![text; *length]).unwrap());
+        let texts =
+            lengths.iter().zip(0_u32..).map(|(length, text)| TokenIds::new(vec![text; *length]).unwrap());
         RaggedBatch::new(&texts.collect::<Vec<_>>()).unwrap()
     }
 

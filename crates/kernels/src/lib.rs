@@ -51,8 +51,8 @@ mod peak;
 mod testing;
 
 pub use activations::Activations;
-pub use crew::{Crew, Team};
 pub use attention::{Heads, RelativeBias, attention};
+pub use crew::{Crew, Team};
 pub use norm::LayerNorm;
 pub use output::{Gate, Output, Rotation};
 pub use packed::PackedLinear;

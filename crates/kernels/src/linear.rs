@@ -18,9 +18,9 @@ mod shares;
 
 use crate::activations::{Activations, BLOCK, Layout};
 use crate::crew::Team;
+use crate::output::Sink;
 #[cfg(target_arch = "x86_64")]
 use crate::output::{self, Place};
-use crate::output::Sink;
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
 use crate::tier::Kind;

@@ -98,7 +98,8 @@ impl LayerNorm {
 
     /// Calls `norm` for every row.
     fn each(&self, rows: usize, mut team: Team<'_>, norm: impl Fn(usize) + Sync) {
-        let share = if rows < MEMBER_ROWS_MIN * team.members() { rows } else { rows.div_ceil(team.members()) };
+        let share =
+            if rows < MEMBER_ROWS_MIN * team.members() { rows } else { rows.div_ceil(team.members()) };
         team.each(rows.div_ceil(share.max(1)), |index, _| {
             (index * share..rows.min((index + 1) * share)).for_each(&norm);
         });

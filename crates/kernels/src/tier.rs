@@ -153,6 +153,9 @@ mod tests {
     #[test]
     fn unknown_tier_is_refused_with_the_names_of_all() {
         let error = Tier::force("sse9").unwrap_err().to_string();
-        assert_eq!(error, "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, portable");
+        assert_eq!(
+            error,
+            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, portable"
+        );
     }
 }

@@ -42,7 +42,11 @@ fn nan_spoils_its_row_and_no_other() {
         let mut values = twin::random(1, 3 * 50);
         values[70] = f32::NAN;
         let mut copy = Activations::new(tier, 3, 50);
-        LayerNorm::new(&[1.0; 50], &[0.0; 50], 1e-5).apply(&mut values, &mut copy, &mut Scratch::new(tier, 1, 32));
+        LayerNorm::new(&[1.0; 50], &[0.0; 50], 1e-5).apply(
+            &mut values,
+            &mut copy,
+            &mut Scratch::new(tier, 1, 32),
+        );
         for (row, values) in values.chunks(50).chain(copy.to_rows().chunks(50)).enumerate() {
             assert_eq!(values.iter().all(|value| value.is_nan()), row % 3 == 1, "row {row}");
         }

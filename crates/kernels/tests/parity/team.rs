@@ -45,7 +45,8 @@ impl Layer {
     fn forward(&self, lengths: &[usize], values: &[f32], team: &mut Team<'_>) -> Vec<f32> {
         let tokens = lengths.iter().sum();
         let activations = |width| Activations::new(self.tier, tokens, width);
-        let (mut input, mut wide, mut out) = (activations(HIDDEN), activations(3 * HIDDEN), activations(WIDE));
+        let (mut input, mut wide, mut out) =
+            (activations(HIDDEN), activations(3 * HIDDEN), activations(WIDE));
         input.fill(values, HIDDEN);
         let angles = twin::random(11, tokens * WIDTH);
         let rotation = Rotation { angles: &angles, width: WIDTH, columns: 2 * HIDDEN };
