@@ -21,7 +21,7 @@ impl BareSizes {
         let fields = Fields::read(file)?;
         let positions = size(&fields, &["max_position_embeddings", "n_positions"])?;
         Ok(Self {
-            hidden: needed(&fields, &["hidden_size", "n_embd", "dim", "d_model"])?,
+            hidden: needed(&fields, &["hidden_size", "n_embd", "dim"])?,
             vocabulary: needed(&fields, &["vocab_size"])?,
             tokens_max: positions.unwrap_or(usize::MAX),
             padding: fields.id("pad_token_id", 0)?,

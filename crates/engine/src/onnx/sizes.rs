@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_no_encoder_here_computes_tells_its_sizes() {
-        let config = json!({"model_type": "deberta", "d_model": 48, "vocab_size": 90, "n_positions": 33, "pad_token_id": 90});
+        let config = json!({"model_type": "deberta", "n_embd": 48, "vocab_size": 90, "n_positions": 33, "pad_token_id": 90});
         assert_eq!(read(&config).unwrap(), Sizes { hidden: 48, vocabulary: 90, tokens_max: 33, padding: 0 });
     }
 
