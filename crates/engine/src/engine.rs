@@ -85,7 +85,7 @@ impl Engine {
 
     #[cfg(not(feature = "onnx"))]
     fn load_onnx(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
-        onnx::plan(model_dir, config.compute, config.isa).and_then(|_| Self::load_own(model_dir, config))
+        Err(onnx::not_built(model_dir, config.compute, config.isa))
     }
 
     fn new(backend: Backend, config: &EngineConfig, positions: usize, vocabulary: usize) -> Self {

@@ -47,8 +47,17 @@ pub(crate) fn plan(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Plan,
     Ok(Plan { compute, computes_with: ONNX_RUNTIME, width: sizes.hidden, tokens_max: sizes.tokens_max })
 }
 
-/// This build has no ONNX Runtime: the error that says so.
+/// The same in a build without ONNX Runtime: always refused.
 #[cfg(not(feature = "onnx"))]
 pub(crate) fn plan(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Plan, LoadError> {
-    Err(LoadError::OnnxNotBuilt { file: files::choose(model_dir, compute, isa)? })
+    Err(not_built(model_dir, compute, isa))
+}
+
+/// Why a build without ONNX Runtime does not load the model.
+#[cfg(not(feature = "onnx"))]
+pub(crate) fn not_built(model_dir: &Path, compute: Compute, isa: Isa) -> LoadError {
+    match files::choose(model_dir, compute, isa) {
+        Ok(file) => LoadError::OnnxNotBuilt { file },
+        Err(error) => error,
+    }
 }
