@@ -25,10 +25,11 @@ struct Step {
     run: fn(&Workspace) -> Result<Outcome>,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     Step { name: "fmt", run: fmt },
     Step { name: "tidy", run: tidy_step },
     Step { name: "clippy", run: clippy },
+    Step { name: "clippy, onnx", run: clippy_onnx },
     Step { name: "doc", run: doc },
     Step { name: "deny", run: deny },
     Step { name: "advisories", run: advisories },
@@ -67,6 +68,12 @@ fn fmt(workspace: &Workspace) -> Result<Outcome> {
 
 fn clippy(workspace: &Workspace) -> Result<Outcome> {
     pass(workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The code that only the feature `onnx` compiles.
+fn clippy_onnx(workspace: &Workspace) -> Result<Outcome> {
+    let packages = ["clippy", "-p", "engine", "-p", "ml-base", "--features", "ml-base/onnx", "--all-targets"];
+    pass(workspace.cargo().args(packages).args(["--", "-D", "warnings"]))
 }
 
 fn doc(workspace: &Workspace) -> Result<Outcome> {

@@ -5,6 +5,8 @@
 //! ```
 //! What is not computed is refused here, by file, field and value.
 
+#[cfg(feature = "onnx")]
+mod bare;
 mod fields;
 mod shape;
 
@@ -18,6 +20,8 @@ mod nomic_bert;
 use std::path::Path;
 
 use crate::error::LoadError;
+#[cfg(feature = "onnx")]
+pub(crate) use bare::BareSizes;
 use fields::Fields;
 pub(crate) use shape::{
     Counting, FeedForward, Names, NormPlace, NtkScaling, Pairs, PositionTable, Presence, RelativeBuckets,

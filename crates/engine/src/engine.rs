@@ -12,6 +12,9 @@ use crate::config::Shape;
 use crate::division::Division;
 use crate::encoder::Encoder;
 use crate::error::{EmbedError, LoadError};
+use crate::onnx::{self, onnx_files};
+#[cfg(feature = "onnx")]
+use crate::onnx::{OnnxModel, Sizes};
 use crate::pooling::{PooledVectors, Pooling};
 use crate::threads::Workers;
 use crate::weights::Weights;
@@ -33,30 +36,67 @@ pub struct EngineConfig {
 
 /// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
 pub struct Engine {
-    encoder: Encoder,
+    backend: Backend,
     compute: Compute,
     pooling: Pooling,
+    threads: NonZeroUsize,
     tokens_max: usize,
     vocabulary: usize,
-    workers: Workers,
+}
+
+/// What computes hidden states.
+enum Backend {
+    /// The encoder of this crate, on threads of its own.
+    Own { encoder: Box<Encoder>, workers: Workers },
+    /// ONNX Runtime, where a model ships only ONNX.
+    #[cfg(feature = "onnx")]
+    Onnx(OnnxModel),
 }
 
 impl Engine {
-    /// Loads `config.json` and `model.safetensors` from `model_dir` and starts the engine's threads.
+    /// Loads `config.json` and `model.safetensors` from `model_dir` and starts the engine's threads. A model that ships only
+    /// ONNX ([`onnx_files`](crate::onnx_files)) is loaded into ONNX Runtime, where this build has the feature `onnx`.
     ///
     /// # Errors
     /// [`LoadError`] names the file and what of it is missing, damaged or not supported.
     pub fn load(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
+        if onnx_files(model_dir).is_empty() {
+            Self::load_own(model_dir, config)
+        } else {
+            Self::load_onnx(model_dir, config)
+        }
+    }
+
+    fn load_own(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
         let shape = Shape::read(&model_dir.join("config.json"))?;
         let weights = Weights::open(&model_dir.join("model.safetensors"), shape.names)?;
-        Ok(Self {
-            encoder: Encoder::load(&shape, &weights, config.compute.packing(config.isa)?)?,
+        let encoder = Encoder::load(&shape, &weights, config.compute.packing(config.isa)?)?;
+        let workers = Workers::start(config.threads).map_err(LoadError::Threads)?;
+        let backend = Backend::Own { encoder: Box::new(encoder), workers };
+        Ok(Self::new(backend, config, shape.tokens_max, shape.vocabulary))
+    }
+
+    #[cfg(feature = "onnx")]
+    fn load_onnx(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
+        let model = OnnxModel::load(model_dir, config)?;
+        let Sizes { tokens_max, vocabulary, .. } = *model.sizes();
+        Ok(Self::new(Backend::Onnx(model), config, tokens_max, vocabulary))
+    }
+
+    #[cfg(not(feature = "onnx"))]
+    fn load_onnx(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
+        Err(onnx::not_built(model_dir, config.compute, config.isa))
+    }
+
+    fn new(backend: Backend, config: &EngineConfig, positions: usize, vocabulary: usize) -> Self {
+        Self {
+            backend,
             compute: config.compute,
             pooling: config.pooling,
-            tokens_max: config.tokens_max.min(shape.tokens_max),
-            vocabulary: shape.vocabulary,
-            workers: Workers::start(config.threads).map_err(LoadError::Threads)?,
-        })
+            threads: config.threads,
+            tokens_max: config.tokens_max.min(positions),
+            vocabulary,
+        }
     }
 
     /// What the model in `model_dir` would be if it were loaded with `compute` and `isa`; reads no weights.
@@ -64,12 +104,20 @@ impl Engine {
     /// # Errors
     /// [`LoadError`] as [`load`](Self::load) would give it for config.json and this CPU.
     pub fn plan(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Plan, LoadError> {
-        Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute, isa)
+        if onnx_files(model_dir).is_empty() {
+            Plan::new(&Shape::read(&model_dir.join("config.json"))?, compute, isa)
+        } else {
+            onnx::plan(model_dir, compute, isa)
+        }
     }
 
     /// Values per vector.
     pub fn width(&self) -> usize {
-        self.encoder.width()
+        match &self.backend {
+            Backend::Own { encoder, .. } => encoder.width(),
+            #[cfg(feature = "onnx")]
+            Backend::Onnx(model) => model.sizes().hidden,
+        }
     }
 
     /// What it computes with.
@@ -77,9 +125,13 @@ impl Engine {
         self.compute
     }
 
-    /// The tier of the kernels that it computes with.
+    /// The tier of the kernels that it computes with, or `onnxruntime`.
     pub fn computes_with(&self) -> &'static str {
-        Compute::instructions(self.encoder.packing())
+        match &self.backend {
+            Backend::Own { encoder, .. } => Compute::instructions(encoder.packing()),
+            #[cfg(feature = "onnx")]
+            Backend::Onnx(_) => onnx::ONNX_RUNTIME,
+        }
     }
 
     /// Most tokens of one text: the lower of the configured limit and the model's positions.
@@ -96,27 +148,52 @@ impl Engine {
     ///
     /// # Errors
     /// [`EmbedError::TokenOutOfVocabulary`] and [`EmbedError::TooLong`] before anything is computed;
-    /// [`EmbedError::Panicked`] fails this batch only.
+    /// [`EmbedError::Panicked`] and [`EmbedError::Onnx`] fail this batch only.
     pub fn embed(&self, batch: &RaggedBatch) -> Result<PooledVectors, EmbedError> {
         self.check(batch)?;
-        let Division { together, apart } = Division::new(batch, self.workers.threads());
-        let mut vectors = vec![0.0; batch.texts() * self.width()];
-        for piece in together {
-            let found = self.workers.together(|crew| self.pass(&piece.batch, crew))?;
-            self.put(&piece.texts, &found, &mut vectors);
-        }
-        let found = self.workers.run(&apart, |piece| self.pass(&piece.batch, &Crew::new(1)))?;
-        for (piece, found) in apart.iter().zip(found) {
-            self.put(&piece.texts, &found, &mut vectors);
-        }
+        let vectors = match &self.backend {
+            Backend::Own { encoder, workers } => self.embed_own(encoder, workers, batch)?,
+            #[cfg(feature = "onnx")]
+            Backend::Onnx(model) => self.embed_onnx(model, batch)?,
+        };
         Ok(PooledVectors::new(self.width(), vectors))
     }
 
+    fn embed_own(
+        &self,
+        encoder: &Encoder,
+        workers: &Workers,
+        batch: &RaggedBatch,
+    ) -> Result<Vec<f32>, EmbedError> {
+        let Division { together, apart } = Division::new(batch, workers.threads());
+        let mut vectors = vec![0.0; batch.texts() * self.width()];
+        for piece in together {
+            let found = workers.together(|crew| self.pass(encoder, &piece.batch, crew))?;
+            self.put(&piece.texts, &found, &mut vectors);
+        }
+        let found = workers.run(&apart, |piece| self.pass(encoder, &piece.batch, &Crew::new(1)))?;
+        for (piece, found) in apart.iter().zip(found) {
+            self.put(&piece.texts, &found, &mut vectors);
+        }
+        Ok(vectors)
+    }
+
+    #[cfg(feature = "onnx")]
+    fn embed_onnx(&self, model: &OnnxModel, batch: &RaggedBatch) -> Result<Vec<f32>, EmbedError> {
+        let mut vectors = vec![0.0; batch.texts() * self.width()];
+        model.forward(batch, |text, alone, hidden| {
+            let mut vector = Vec::with_capacity(self.width());
+            self.pooling.pool(hidden, alone, self.width(), &mut vector);
+            self.put(&[text], &vector, &mut vectors);
+        })?;
+        Ok(vectors)
+    }
+
     /// Some texts through the whole encoder: `(texts, width)`.
-    fn pass(&self, part: &RaggedBatch, crew: &Crew) -> Vec<f32> {
+    fn pass(&self, encoder: &Encoder, part: &RaggedBatch, crew: &Crew) -> Vec<f32> {
         let mut vectors = Vec::with_capacity(part.texts() * self.width());
         let pool = |hidden: &[f32]| self.pooling.pool(hidden, part, self.width(), &mut vectors);
-        self.encoder.forward(part, crew, pool);
+        encoder.forward(part, crew, pool);
         vectors
     }
 
@@ -149,7 +226,7 @@ impl fmt::Debug for Engine {
             .field("pooling", &self.pooling)
             .field("tokens_max", &self.tokens_max)
             .field("vocabulary", &self.vocabulary)
-            .field("threads", &self.workers.threads())
+            .field("threads", &self.threads)
             .finish_non_exhaustive()
     }
 }

@@ -137,6 +137,50 @@ pub enum LoadError {
         /// Type in the file.
         found: String,
     },
+    /// The model ships only ONNX, and this build has no ONNX Runtime.
+    #[error("{file} is ONNX, which this build does not compute: build with --features onnx")]
+    OnnxNotBuilt {
+        /// Path of the ONNX file.
+        file: PathBuf,
+    },
+    /// The model ships only ONNX, and no file of it is computed as asked for.
+    #[error("{directory} has no ONNX file for {compute}, it has {found:?}")]
+    OnnxFile {
+        /// The model directory.
+        directory: PathBuf,
+        /// What to compute in.
+        compute: &'static str,
+        /// The files that could be computed otherwise.
+        found: Vec<&'static str>,
+    },
+    /// Instructions are forced, and ONNX Runtime chooses its own.
+    #[error(
+        "{file} is computed by ONNX Runtime, which chooses instructions itself; they are forced to {forced}"
+    )]
+    OnnxIsa {
+        /// Path of the ONNX file.
+        file: PathBuf,
+        /// What the configuration forces.
+        forced: &'static str,
+    },
+    /// The library of ONNX Runtime cannot be loaded, or is too old.
+    #[error("ONNX Runtime cannot be loaded from {path}: {reason}; {variable} names the library's file")]
+    OnnxLibrary {
+        /// What was loaded.
+        path: PathBuf,
+        /// The variable that names another.
+        variable: &'static str,
+        /// What the system or the library said.
+        reason: String,
+    },
+    /// A graph that ONNX Runtime does not take, or that is not an encoder of token ids.
+    #[error("model file {file} cannot be computed: {reason}")]
+    OnnxGraph {
+        /// Path of the ONNX file.
+        file: PathBuf,
+        /// What is wrong, by input or output.
+        reason: String,
+    },
     /// The worker threads cannot be started.
     #[error("engine threads cannot be started")]
     Threads(#[source] rayon::ThreadPoolBuildError),
@@ -172,6 +216,14 @@ pub enum EmbedError {
         tokens: usize,
         /// Most tokens of one text.
         tokens_max: usize,
+    },
+    /// ONNX Runtime failed. The batch is lost, the engine stays usable.
+    #[error("ONNX Runtime failed on {file}: {reason}")]
+    Onnx {
+        /// Path of the ONNX file.
+        file: PathBuf,
+        /// What it said, or what is wrong with what it gave.
+        reason: String,
     },
     /// A worker thread panicked. The batch is lost, the engine stays usable.
     #[error("an engine thread panicked: {message}")]

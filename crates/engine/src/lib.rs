@@ -37,6 +37,9 @@ mod pooling;
 mod config;
 mod weights;
 
+// Models that something else computes.
+mod onnx;
+
 mod error;
 
 pub use batch::{RaggedBatch, TokenIds};
@@ -44,4 +47,5 @@ pub use compute::{Compute, Isa, Plan};
 pub use config::supported_architectures;
 pub use engine::{Engine, EngineConfig};
 pub use error::{BatchError, EmbedError, LoadError};
+pub use onnx::{COMPUTES_ONNX, onnx_files};
 pub use pooling::{PooledVectors, Pooling, UnknownPooling};

@@ -2,7 +2,8 @@
 //!
 //! Goals: the first run works wherever any source can be reached; nothing unverified is ever mapped; an interrupted or
 //! damaged download never looks complete; every refusal names the file, what was found and what was wanted.
-//! Non-goals: uploads, formats other than safetensors, loading (the engine does that), resumed downloads.
+//! Non-goals: uploads, formats other than safetensors (a directory by path may hold only ONNX), loading (the engine does
+//! that), resumed downloads.
 //!
 //! ```text
 //! name ─▶ alias │ org/name │ directory
@@ -40,6 +41,7 @@ mod files;
 mod sums;
 
 mod identity;
+mod onnx;
 mod settings;
 
 // what the caller gets
@@ -76,7 +78,7 @@ pub enum Case {
 /// A model that is ready to be mapped: its files were verified by this process.
 #[derive(Clone, Debug)]
 pub struct ModelFiles {
-    /// Holds `model.safetensors`, `tokenizer.json` and `config.json`.
+    /// Holds `model.safetensors`, or ONNX files alone, `tokenizer.json` and `config.json`.
     pub directory: PathBuf,
     /// Hub id, or the directory's name where the model is not known.
     pub id: String,
@@ -111,8 +113,11 @@ impl ModelFiles {
             let missing = || FileFault::Missing { name: name.to_owned(), directory: directory.to_owned() };
             sums.get(name).ok_or_else(missing)
         };
-        let [weights, tokenizer, config] =
-            [sum(files::WEIGHTS)?, sum(files::TOKENIZER)?, sum(files::CONFIG)?];
+        let [tokenizer, config] = [sum(files::TOKENIZER)?, sum(files::CONFIG)?];
+        let (weights, values) = match onnx::Graphs::of(directory) {
+            Some(graphs) => (graphs.sum(sums)?, graphs.values()?),
+            None => (sum(files::WEIGHTS)?, Values::count(&directory.join(files::WEIGHTS))?),
+        };
         Ok(Self {
             directory: directory.to_owned(),
             id: id.to_owned(),
@@ -125,7 +130,7 @@ impl ModelFiles {
             layer_norm_before_cut: settings.layer_norm_before_cut,
             prompts: settings.prompts,
             identity: Identity::new(weights, tokenizer, config, settings.pooling, settings.case),
-            values: Values::count(&directory.join(files::WEIGHTS))?,
+            values,
             tokenizer_bytes: tokenizer_bytes(directory)?,
         })
     }
@@ -185,7 +190,11 @@ fn local(directory: &Path) -> Result<ModelFiles, ModelError> {
         return Err(ModelError::NoDirectory(directory.to_owned()));
     }
     let recorded = Sums::read(directory)?;
-    let sums = verify::directory(directory, &unpinned(), recorded.as_ref())?;
+    let pins = match onnx::Graphs::of(directory) {
+        Some(graphs) => graphs.pins()?,
+        None => unpinned(),
+    };
+    let sums = verify::directory(directory, &pins, recorded.as_ref())?;
     let catalog = Catalog::built_in();
     let entry = catalog.find_by_sums(&sums);
     let own_name = || {

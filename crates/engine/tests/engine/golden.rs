@@ -1,11 +1,10 @@
 //! The real model against the committed vectors of sentence-transformers (`tests/golden/README.md`).
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use engine::{Compute, Engine, EngineConfig, Isa, LoadError, Pooling, RaggedBatch, TokenIds};
-use tokenizers::{Tokenizer, TruncationParams};
 
+use crate::golden_files::{TOKENS_MAX, cosine, largest_delta, read_vectors, tokenize, unit_norm};
 use crate::model_dir::{model_dir, skip};
 
 /// Largest |Δ| of a component of a unit-norm vector, in float32.
@@ -21,9 +20,6 @@ const ISAS: [Isa; 3] = [Isa::Amx, Isa::Avx512, Isa::Portable];
 const BATCH_TOLERANCE: f32 = 1e-6;
 /// All that multiply float32, but for tiles.
 const FLOAT32: [Isa; 2] = [Isa::Avx512, Isa::Portable];
-/// `max_seq_length` of the model's sentence_bert_config.json.
-const TOKENS_MAX: usize = 256;
-
 struct Golden {
     engine: Engine,
     texts: Vec<TokenIds>,
@@ -68,46 +64,6 @@ impl Golden {
             assert!(delta <= TOLERANCE, "text {index} is {delta:e} off in {} texts", indices.len());
         }
     }
-}
-
-fn golden(file: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
-}
-
-fn read_vectors(width: usize) -> Vec<Vec<f32>> {
-    let bytes = std::fs::read(golden("vectors.f32")).unwrap();
-    let values: Vec<_> =
-        bytes.chunks_exact(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
-    values.chunks_exact(width).map(<[f32]>::to_vec).collect()
-}
-
-/// tokenizer.json ships with truncation and padding of its own, which are not what the model was trained with.
-fn tokenize(model_dir: &Path) -> Vec<TokenIds> {
-    let mut tokenizer = Tokenizer::from_file(model_dir.join("tokenizer.json")).unwrap();
-    let truncation = TruncationParams { max_length: TOKENS_MAX, ..TruncationParams::default() };
-    tokenizer.with_padding(None).with_truncation(Some(truncation)).unwrap();
-    std::fs::read_to_string(golden("texts.jsonl"))
-        .unwrap()
-        .lines()
-        .map(|line| {
-            let text: String = serde_json::from_str(line).unwrap();
-            TokenIds::new(tokenizer.encode(text, true).unwrap().get_ids().to_vec()).unwrap()
-        })
-        .collect()
-}
-
-fn unit_norm(vector: &[f32]) -> Vec<f32> {
-    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    vector.iter().map(|value| value / norm).collect()
-}
-
-fn largest_delta(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |max, delta| if delta <= max { max } else { delta })
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Runs `check` with float32 as each code computes it.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's own functions fails the test")]
 
+mod golden_files;
 mod model_dir;
 mod random_bert;
 

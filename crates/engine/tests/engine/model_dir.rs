@@ -32,6 +32,6 @@ pub(crate) fn skip(name: &str, reason: &str) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -80,3 +80,15 @@ fn other_architecture_is_refused_by_name() {
     let message = refusal_with("config.json", br#"{"model_type":"t5"}"#);
     assert!(message.contains(r#"is a "t5", which the engine cannot compute: it has bert"#), "{message}");
 }
+
+/// A build with the feature `onnx` serves it (`tests/onnx.rs`).
+#[cfg(not(feature = "onnx"))]
+#[test]
+fn directory_that_ships_only_onnx_is_refused_with_what_to_build() {
+    let directory = model();
+    fs::create_dir(directory.path().join("onnx")).unwrap();
+    fs::rename(directory.path().join("model.safetensors"), directory.path().join("onnx/model.onnx")).unwrap();
+    let message = refusal(&named(directory.path()), &sources(directory.path(), None, None));
+    assert!(message.starts_with("onnx/model.onnx: this model ships only ONNX"), "{message}");
+    assert!(message.ends_with("build with --features onnx"), "{message}");
+}

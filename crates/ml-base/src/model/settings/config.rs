@@ -21,12 +21,15 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads config.json; refuses an architecture that the engine lacks, by name.
+    /// Reads config.json; refuses an architecture that the engine lacks, by name. An ONNX graph computes itself, of whatever
+    /// kind it is.
     pub(super) fn read(directory: &Path, model: &str) -> Result<Self, SourceFault> {
         let value: Value = read_json(directory, files::CONFIG)?.unwrap_or_default();
         // First the kind: other kinds have other fields, and it is the kind that should be named then.
         let kind = value.get("model_type").and_then(Value::as_str).unwrap_or("(model_type is missing)");
-        refuse_unsupported(model, kind)?;
+        if engine::onnx_files(directory).is_empty() {
+            refuse_unsupported(model, kind)?;
+        }
         let config = serde_json::from_value(value);
         Ok(config.map_err(|error| FileFault::content(files::CONFIG, error.to_string()))?)
     }
