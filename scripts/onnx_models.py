@@ -112,6 +112,25 @@ def tiny(to):
     (to / "config.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
     (to / "texts.json").write_text(json.dumps(texts) + "\n")
     (to / "hidden.f32").write_bytes(hidden_states(encoder, texts).astype("<f4").tobytes())
+    split(to)
+
+
+def split(to):
+    """A graph whose table lies in a second file, named as the tests of the crate see it: it must be refused."""
+    import numpy
+    import onnx
+    from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+    table = numpy_helper.from_array(numpy.ones((CONFIG["vocab_size"], CONFIG["hidden_size"]), "<f4"), "table")
+    named = [helper.make_tensor_value_info(name, TensorProto.INT64, ["texts", "tokens"]) for name in INPUTS[:2]]
+    states = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["texts", "tokens", CONFIG["hidden_size"]])
+    gather = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
+    graph = helper.make_graph([gather], "split", named, [states], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    external_data_helper.set_external_data(model.graph.initializer[0], "tests/onnx/split.bin")
+    (to / "split.bin").write_bytes(table.raw_data)
+    model.graph.initializer[0].ClearField("raw_data")
+    (to / "split.onnx").write_bytes(model.SerializeToString())
 
 
 def export_model(model, to):

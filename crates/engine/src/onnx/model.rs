@@ -32,6 +32,9 @@ const INPUTS: [(&str, Filling); 4] = [
     ("position_ids", Filling::Positions),
 ];
 
+/// The folder of further files of a graph that comes as bytes.
+const FURTHER_FILES: &str = "session.model_external_initializers_file_folder_path";
+
 /// A loaded graph. Calls take turns: the session's own threads share each of them.
 pub(crate) struct OnnxModel {
     session: Mutex<Session>,
@@ -45,17 +48,20 @@ pub(crate) struct OnnxModel {
 impl OnnxModel {
     /// Loads the file for `config.compute` and starts its threads.
     ///
-    /// The graph is handed over as bytes, not by path: a graph that names a further file for its weights is refused then, and
-    /// nothing is computed that the identity of the model does not cover.
+    /// The graph is handed over as bytes, and further files are looked for where none can be, not in the working directory: a
+    /// graph that names one for its weights is refused then, and nothing is computed that the identity does not cover.
     pub(crate) fn load(model_dir: &Path, config: &EngineConfig) -> Result<Self, LoadError> {
         let file = files::choose(model_dir, config.compute, config.isa)?;
         let sizes = Sizes::read(&model_dir.join("config.json"))?;
         let graph = std::fs::read(&file).map_err(|source| LoadError::reading(&file, source))?;
         let environment = library::environment()?;
+        // The graph is a file, so nothing lies within it.
+        let nowhere = file.join("none");
         let session = || -> ort::Result<Session> {
             // Threads that spin between calls would take from whoever else computes on this machine.
             let builder = Session::builder(&environment)?.with_intra_threads(config.threads.get())?;
-            builder.with_intra_op_spinning(false)?.commit_from_memory(&graph)
+            let builder = builder.with_intra_op_spinning(false)?;
+            builder.with_config_entry(FURTHER_FILES, nowhere.to_string_lossy())?.commit_from_memory(&graph)
         };
         let session = session().map_err(|error| LoadError::OnnxGraph {
             file: file.clone(),

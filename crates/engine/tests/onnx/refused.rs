@@ -35,6 +35,18 @@ fn a_damaged_file_is_named() {
     }
 }
 
+/// The second file is where ONNX Runtime would look for it by itself: beside the working directory of this test.
+#[test]
+fn a_graph_with_weights_in_a_second_file_is_refused() {
+    if !has_library("a_graph_with_weights_in_a_second_file_is_refused") {
+        return;
+    }
+    assert!(std::path::Path::new("tests/onnx/split.bin").exists());
+    let dir = directory("split.onnx", "model.onnx");
+    let error = load(dir.path(), Compute::Float32).unwrap_err();
+    assert!(matches!(&error, LoadError::OnnxGraph { file, .. } if file.ends_with("model.onnx")), "{error}");
+}
+
 #[test]
 fn a_width_that_config_does_not_name_is_refused() {
     if !has_library("a_width_that_config_does_not_name_is_refused") {
