@@ -1,10 +1,12 @@
 //! The arithmetic of an encoder: products with packed weights, attention over ragged texts, layer norm.
 //!
 //! **Goals**
-//! - The fastest instructions that the CPU has are chosen at run time: AMX bf16, AVX-512 f32, or portable code.
+//! - The fastest instructions that the CPU has are chosen at run time: bf16 in AMX tiles or in AVX-512, f32 in AVX-512, or
+//!   portable code.
 //! - Weights may be int8: the rows they are multiplied with become int8 on the way, in any tier, and sums are exact.
 //! - Weights are packed once; what follows a product (bias, GELU, residual) is done while the sums are in the L1 cache.
-//! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own.
+//! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own, or the
+//!   threads of a [`Crew`], which share the kernel and change nothing of its result.
 //! - A [`Tier`] can only be had for a CPU that has it, so that everything else here is safe to call.
 //!
 //! **Non-goals**: models, files, tokens, threads, and which tier a user asked for. Shapes that do not fit are a
@@ -19,7 +21,7 @@
 //!     └───────────────────── LayerNorm::apply ◀─────────────────────────────┘
 //! ```
 //!
-//! Between kernels the tier decides how values lie: bf16 in blocks of 32 columns for AMX, f32 rows else. Sums, softmax
+//! Between kernels the tier decides how values lie: bf16 in blocks of 32 columns, or f32 rows. Sums, softmax
 //! and norms are f32 in every tier.
 #![expect(unsafe_code, reason = "vector intrinsics, tile instructions and what they read through pointers")]
 

@@ -86,6 +86,7 @@ impl<'a> Sink<'a> {
         self.start.wrapping_add(panel + place.row * self.row)
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn rotation(&self) -> Option<Rotation<'a>> {
         match self.ending {
             Ending::Rotated(rotation) => Some(rotation),
