@@ -184,6 +184,7 @@ fn put(args: &Args, numbers: std::ops::Range<u32>) -> PutManyRequest {
         identity: vec![9; 32].into(),
         vector: vector(number).into(),
         ttl_ms: 0,
+        text: String::new(),
     };
     PutManyRequest { records: numbers.map(record).collect(), ..PutManyRequest::default() }
 }
@@ -191,5 +192,5 @@ fn put(args: &Args, numbers: std::ops::Range<u32>) -> PutManyRequest {
 fn get(args: &Args, count: usize) -> GetManyRequest {
     let mut random = rand::rng();
     let keys = (0..count).map(|_| key(random.random_range(0..args.entries)).into()).collect();
-    GetManyRequest { namespace: String::new(), keys }
+    GetManyRequest { namespace: String::new(), keys, with_text: false }
 }

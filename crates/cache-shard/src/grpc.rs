@@ -5,8 +5,9 @@ mod messages;
 use protocol::{
     cache::{
         ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
-        GetMemoRequest, GetMemoResponse, Limits as LimitsMessage, PutManyRequest, PutManyResponse,
-        PutMemoRequest, PutMemoResponse, StatsRequest, StatsResponse, cache_server::Cache,
+        GetMemoRequest, GetMemoResponse, Limits as LimitsMessage, ListRequest, ListResponse, PutManyRequest,
+        PutManyResponse, PutMemoRequest, PutMemoResponse, SimilarRequest, SimilarResponse, StatsRequest,
+        StatsResponse, cache_server::Cache,
     },
     error::{ApiError, ErrorCode},
 };
@@ -69,7 +70,7 @@ impl Grpc {
 #[tonic::async_trait]
 impl Cache for Grpc {
     async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
-        let GetManyRequest { namespace, keys } = request.into_inner();
+        let GetManyRequest { namespace, keys, .. } = request.into_inner();
         self.check(&namespace, "keys", keys.len())?;
         let answer_bytes_max = self.limits.answer_bytes_max;
         self.with_store(move |store| {
@@ -124,6 +125,14 @@ impl Cache for Grpc {
         self.with_store(move |store| Ok(GetMemoResponse { value: store.memo(&namespace, &name) })).await
     }
 
+    async fn similar(&self, _: Request<SimilarRequest>) -> Result<Response<SimilarResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         let StatsRequest { namespace } = request.into_inner();
         self.check(&namespace, "namespace", 0)?;
@@ -170,5 +179,6 @@ fn write_stats(stats: Stats, generation: u64, limits: LimitsMessage) -> StatsRes
         degraded: stats.degraded.unwrap_or_default(),
         generation,
         limits: Some(limits),
+        ..StatsResponse::default()
     }
 }

@@ -64,6 +64,7 @@ fn write_record(Hit { vector, created_ms, remaining }: &Hit) -> Record {
         identity: Bytes::copy_from_slice(&vector.identity.0),
         created_unix_ms: *created_ms,
         ttl_remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
+        text: String::new(),
     }
 }
 

@@ -101,6 +101,7 @@ pub fn put(numbers: impl IntoIterator<Item = u32>) -> PutManyRequest {
         identity: Bytes::from_static(&[9; 32]),
         vector: vector(number),
         ttl_ms: 60_000,
+        text: String::new(),
     };
     PutManyRequest {
         namespace: "n".to_owned(),
@@ -110,7 +111,11 @@ pub fn put(numbers: impl IntoIterator<Item = u32>) -> PutManyRequest {
 }
 
 pub fn get(numbers: impl IntoIterator<Item = u32>) -> GetManyRequest {
-    GetManyRequest { namespace: "n".to_owned(), keys: numbers.into_iter().map(key).collect() }
+    GetManyRequest {
+        namespace: "n".to_owned(),
+        keys: numbers.into_iter().map(key).collect(),
+        with_text: false,
+    }
 }
 
 fn bits(answer: &GetManyResponse, count: usize) -> Vec<bool> {

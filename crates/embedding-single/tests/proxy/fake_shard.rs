@@ -10,8 +10,9 @@ use axum::Router;
 use bytes::Bytes;
 use protocol::cache::{
     ClearRequest, ClearResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
-    GetMemoRequest, GetMemoResponse, Limits, NewRecord, PutManyRequest, PutManyResponse, PutMemoRequest,
-    PutMemoResponse, PutResult, PutStatus, Record, StatsRequest, StatsResponse,
+    GetMemoRequest, GetMemoResponse, Limits, ListRequest, ListResponse, NewRecord, PutManyRequest,
+    PutManyResponse, PutMemoRequest, PutMemoResponse, PutResult, PutStatus, Record, SimilarRequest,
+    SimilarResponse, StatsRequest, StatsResponse,
     cache_server::{Cache, CacheServer},
 };
 use tokio::sync::watch;
@@ -188,6 +189,7 @@ impl State {
                 identity,
                 created_unix_ms: 1,
                 ttl_remaining_ms: record.ttl_ms,
+                text: String::new(),
             });
         }
         if mode == Mode::LieHits {
@@ -211,7 +213,7 @@ impl State {
 #[tonic::async_trait]
 impl Cache for Service {
     async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
-        let GetManyRequest { namespace, keys } = request.into_inner();
+        let GetManyRequest { namespace, keys, .. } = request.into_inner();
         self.0.note(&namespace);
         self.0.lookups.send_modify(|lookups| *lookups += 1);
         let mode = self.0.unless(&[Mode::Silent, Mode::Frozen]).await;
@@ -265,6 +267,14 @@ impl Cache for Service {
         self.0.recalls.send_modify(|recalls| *recalls += 1);
         let value = self.0.memos.borrow().get(&request.into_inner().name).cloned();
         Ok(Response::new(GetMemoResponse { value }))
+    }
+
+    async fn similar(&self, _: Request<SimilarRequest>) -> Result<Response<SimilarResponse>, Status> {
+        panic!("the proxy does not search")
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        panic!("the proxy never lists")
     }
 
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {

@@ -95,6 +95,7 @@ impl Shard {
         let request = GetManyRequest {
             namespace: self.namespace.clone(),
             keys: keys.iter().map(|key| Bytes::copy_from_slice(&key.0)).collect(),
+            with_text: false,
         };
         let response = within(deadline, client.get_many(until(request, deadline))).await?;
         read_answer(&response, model, &self.classes, keys.len()).map_err(ShardError::Wrong)
@@ -280,6 +281,7 @@ mod tests {
             identity: Bytes::copy_from_slice(&model().identity_bytes),
             created_unix_ms: 1,
             ttl_remaining_ms: 5,
+            text: String::new(),
         }
     }
 

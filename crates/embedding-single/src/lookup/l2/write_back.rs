@@ -88,6 +88,7 @@ impl Draft {
             vector: precision::encode(vector.class, &vector.pooled).into(),
             // Known when it is sent.
             ttl_ms: 0,
+            text: String::new(),
         }
     }
 }
