@@ -8,7 +8,7 @@ use service::{
     telemetry::LogFormat,
 };
 
-use crate::store::Durability;
+use crate::store::{Durability, TtlMode};
 
 /// Storage node: keeps vectors on disk, with a time to live, and gives them back over gRPC.
 ///
@@ -35,7 +35,7 @@ pub struct Args {
     /// Width of the vectors that `/health` reports; vectors of every width are stored
     #[arg(long, env = "VECTOR_DIMENSION", default_value_t = 384, value_name = "COUNT")]
     pub vector_dimension: u32,
-    /// Entries at once; up to 94 bytes of memory each
+    /// Entries at once; 29 to 58 bytes of memory each
     #[arg(long, env = "MAX_CONCEPTS", default_value_t = 1_000_000, value_name = "COUNT")]
     pub entries_max: usize,
     /// Bytes of the store on the disk
@@ -44,13 +44,22 @@ pub struct Args {
     /// Bytes of one segment; a sixteenth of the store if that is less
     #[arg(long, env = "STORAGE_SEGMENT_BYTES_MAX", default_value_t = 64 << 20, value_name = "BYTES")]
     pub segment_bytes_max: u64,
-    /// What goes where a budget is spent: `lru`, for which the oldest segment goes for now
-    #[arg(long, env = "EVICTION_POLICY", value_name = "NAME")]
-    pub eviction_policy: Option<String>,
+    /// Bytes of memory of the index; 64 for each entry are reckoned
+    #[arg(long, env = "STORAGE_INDEX_BYTES_MAX", default_value_t = 1 << 30, value_name = "BYTES")]
+    pub index_bytes_max: usize,
+    /// What goes where a budget is spent: `lru`, of the oldest segment what was not asked for lately
+    #[arg(long, env = "EVICTION_POLICY", default_value = "lru", value_name = "NAME")]
+    pub eviction_policy: String,
     /// Seconds to keep a vector that names no time to live
     #[arg(long, env = "DEFAULT_TTL_SECONDS", default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
     pub default_ttl: Duration,
-    /// When what was written reaches the disk itself; in both, what is acknowledged survives the death of the process
+    /// What a time to live means: `absolute`, gone at its end, or `sliding`, counted from the last time it was asked for
+    #[arg(long, env = "STORAGE_TTL_MODE", value_enum, default_value_t, value_name = "NAME")]
+    pub ttl_mode: TtlMode,
+    /// Percent of its time to live by which a vector may go earlier, so that what came together does not go together
+    #[arg(long, env = "STORAGE_TTL_JITTER_PERCENT", default_value_t = 10, value_name = "PERCENT")]
+    pub ttl_jitter_percent: u8,
+    /// When what was written reaches the disk itself; always, what is acknowledged survives the death of the process
     #[arg(long, env = "STORAGE_DURABILITY", value_enum, default_value_t, value_name = "NAME")]
     pub durability: Durability,
     /// Seconds between two rounds of fsync and expiration

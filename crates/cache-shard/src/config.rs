@@ -10,7 +10,7 @@ use service::{
 
 use crate::{
     args::Args,
-    store::{Budget, Durability, TTL_MAX},
+    store::{Budget, Durability, TTL_MAX, TtlMode},
 };
 
 /// Variables of the plan that have no effect here, and what stands in their place.
@@ -19,9 +19,6 @@ pub const REPLACED: &[Replaced] = &[
     Replaced { variable: "MMAP_ENABLED", by: "records are read with pread, and the system caches the files" },
 ];
 
-/// What `lru` means for now.
-pub const OLDEST_FIRST: &str = "for now the oldest segment goes first, whatever was used last";
-
 const ROLE: &str = "cache_shard";
 /// What goes at once where a budget is spent is a segment.
 const SEGMENT_BYTES_MAX: u64 = 256 << 20;
@@ -29,6 +26,10 @@ const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 const SEGMENTS_MAX: u64 = 256;
 /// The least a store can be: its segments hold at least a record of ordinary width each.
 const BYTES_MIN: u64 = 1 << 20;
+/// The least an index can be: a thousand entries.
+const INDEX_BYTES_MIN: usize = 64 << 10;
+/// More would be another time to live.
+const TTL_JITTER_PERCENT_MAX: u8 = 50;
 
 /// Where and how much the store keeps.
 #[derive(Debug, Clone, Serialize)]
@@ -41,9 +42,15 @@ pub struct StorageConfig {
     pub bytes_max: u64,
     /// Bytes of one segment.
     pub segment_bytes_max: u64,
+    /// Bytes of memory of the index.
+    pub index_bytes_max: usize,
     /// Time to live of records that name none.
     #[serde(serialize_with = "as_seconds", rename = "default_ttl_seconds")]
     pub default_ttl: Duration,
+    /// What a time to live means.
+    pub ttl_mode: TtlMode,
+    /// Each record is kept less than its time to live by up to so much of it.
+    pub ttl_jitter_percent: u8,
     /// When what was written reaches the disk itself.
     pub durability: Durability,
     /// Time between two rounds of the keeper.
@@ -96,7 +103,7 @@ impl Config {
         let listen = problems.address("--host", &args.host, args.port);
         let message = format_args!("`{}` is not among what this build has: {ROLE}", args.role);
         problems.require(args.role == ROLE, "--role", message);
-        let policy = args.eviction_policy.as_deref().unwrap_or("lru");
+        let policy = &args.eviction_policy;
         let message = format_args!("`{policy}` is not among what this build has: lru");
         problems.require(policy == "lru", "--eviction-policy", message);
         check_numbers(&args, &mut problems);
@@ -110,7 +117,10 @@ impl Config {
                 entries_max: args.entries_max,
                 bytes_max: args.bytes_max,
                 segment_bytes_max: args.segment_bytes_max,
+                index_bytes_max: args.index_bytes_max,
                 default_ttl: args.default_ttl,
+                ttl_mode: args.ttl_mode,
+                ttl_jitter_percent: args.ttl_jitter_percent,
                 durability: args.durability,
                 sync_interval: args.sync_interval,
             },
@@ -134,6 +144,7 @@ impl StorageConfig {
             entries_max: self.entries_max,
             bytes_max: self.bytes_max,
             segment_bytes_max: self.segment_bytes_max,
+            index_bytes_max: self.index_bytes_max,
         }
     }
 }
@@ -154,6 +165,12 @@ fn check_numbers(args: &Args, problems: &mut Problems) {
     let message =
         format_args!("is {bytes}, the limits are {BYTES_MIN} and {SEGMENTS_MAX} segments, {bytes_most}");
     problems.require((BYTES_MIN..=bytes_most.max(BYTES_MIN)).contains(&bytes), "--bytes-max", message);
+    let percent = args.ttl_jitter_percent;
+    let message = format_args!("is {percent}, the limit is {TTL_JITTER_PERCENT_MAX}");
+    problems.require(percent <= TTL_JITTER_PERCENT_MAX, "--ttl-jitter-percent", message);
+    let index_bytes = args.index_bytes_max;
+    let message = format_args!("is {index_bytes}, the least is {INDEX_BYTES_MIN}");
+    problems.require(index_bytes >= INDEX_BYTES_MIN, "--index-bytes-max", message);
     let least = BYTES_MIN / SEGMENTS_MAX;
     let message = format_args!("is {segment_bytes}, the limits are {least} and {SEGMENT_BYTES_MAX}");
     problems.require((least..=SEGMENT_BYTES_MAX).contains(&segment_bytes), "--segment-bytes-max", message);
@@ -187,6 +204,8 @@ mod tests {
             "--entries-max=0",
             "--bytes-max=9",
             "--segment-bytes-max=9999999999",
+            "--index-bytes-max=1",
+            "--ttl-jitter-percent=51",
             "--default-ttl=0",
             "--sync-interval=0",
         ];

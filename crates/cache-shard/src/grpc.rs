@@ -13,6 +13,7 @@ use protocol::{
 };
 use tonic::{Request, Response, Status};
 
+use self::messages::Texts;
 use crate::{
     config::{Config, Limits},
     slot::Slot,
@@ -70,12 +71,13 @@ impl Grpc {
 #[tonic::async_trait]
 impl Cache for Grpc {
     async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
-        let GetManyRequest { namespace, keys, .. } = request.into_inner();
+        let GetManyRequest { namespace, keys, with_text } = request.into_inner();
         self.check(&namespace, "keys", keys.len())?;
         let answer_bytes_max = self.limits.answer_bytes_max;
         self.with_store(move |store| {
             let keys = messages::read_keys(&keys)?;
-            Ok(messages::write_found(store.get_many(&namespace, &keys, answer_bytes_max)))
+            let texts = if with_text { Texts::With } else { Texts::Without };
+            Ok(messages::write_found(store.get_many(&namespace, &keys, answer_bytes_max), texts))
         })
         .await
     }
@@ -179,6 +181,9 @@ fn write_stats(stats: Stats, generation: u64, limits: LimitsMessage) -> StatsRes
         degraded: stats.degraded.unwrap_or_default(),
         generation,
         limits: Some(limits),
-        ..StatsResponse::default()
+        index_bytes: stats.index_bytes,
+        moved: stats.moved,
+        put_bytes: stats.put_bytes,
+        written_bytes: stats.written_bytes,
     }
 }

@@ -2,12 +2,7 @@
 
 use std::{io::Write, process::ExitCode};
 
-use cache_shard::{
-    Config,
-    args::Args,
-    config::{OLDEST_FIRST, REPLACED},
-    run,
-};
+use cache_shard::{Config, args::Args, config::REPLACED, run};
 use clap::Parser;
 use service::{
     config::warn_of_replaced,
@@ -29,7 +24,6 @@ fn main() -> ExitCode {
 
 fn serve(args: Args) -> anyhow::Result<ExitCode> {
     let print_config = args.print_config;
-    let names_policy = args.eviction_policy.is_some();
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(error) => {
@@ -42,9 +36,6 @@ fn serve(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     warn_of_replaced(REPLACED);
-    if names_policy {
-        tracing::warn!("--eviction-policy: {OLDEST_FIRST}");
-    }
     program::run(config.listen, |listener, shutdown| run(config, listener, shutdown))?;
     Ok(ExitCode::SUCCESS)
 }

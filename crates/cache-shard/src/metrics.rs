@@ -19,6 +19,7 @@ impl Collector for StoreCollector {
             ("entries", "entries that can be found", stats.entries),
             ("bytes", "bytes of all segments", stats.bytes),
             ("segments", "segments on the disk", stats.segments),
+            ("index_bytes", "bytes of memory of the index", stats.index_bytes),
             ("degraded", "1 while the disk refuses writes or fsync", u64::from(stats.degraded.is_some())),
         ];
         for (name, help, value) in gauges {
@@ -33,6 +34,13 @@ impl Collector for StoreCollector {
             ("records_refused", "records that were refused", stats.refused),
             ("entries_expired", "entries whose time to live had passed", stats.expired),
             ("entries_evicted", "entries that a budget pushed out", stats.evicted),
+            (
+                "records_moved",
+                "records written once more, because they were used or their segment mostly dead",
+                stats.moved,
+            ),
+            ("put_bytes", "bytes of the records that callers put", stats.put_bytes),
+            ("written_bytes", "bytes of all that was written", stats.written_bytes),
             ("records_damaged", "records that failed a check", stats.damaged_records),
             ("segments_damaged", "segments that were set aside", stats.damaged_segments),
         ];

@@ -24,7 +24,7 @@ use crate::{
     http,
     metrics::StoreCollector,
     slot::Slot,
-    store::{Keeper, Open, Options, Store, SystemClock},
+    store::{Keeper, Options, RealFs, Store, SystemClock},
 };
 
 /// Serves on `listener` until `shutdown`, or until the store turns out to be unusable.
@@ -77,11 +77,12 @@ async fn open(config: StorageConfig) -> anyhow::Result<(Arc<Store>, Keeper)> {
         let start = Instant::now();
         let options = Options {
             budget: config.budget(),
-            directory: config.path,
+            vfs: Arc::new(RealFs::new(config.path)),
             default_ttl: config.default_ttl,
+            ttl_mode: config.ttl_mode,
+            ttl_jitter_percent: config.ttl_jitter_percent,
             durability: config.durability,
             clock: Arc::new(SystemClock::default()),
-            gate: Arc::new(Open),
         };
         let store = Arc::new(Store::open(options).context("open the store")?);
         let stats = store.stats();

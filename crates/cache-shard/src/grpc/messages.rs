@@ -28,8 +28,15 @@ pub(super) fn read_keys(keys: &[Bytes]) -> Result<Vec<Key>, ApiError> {
     keys.iter().enumerate().map(read).collect()
 }
 
+/// Whether the beginnings of texts are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    With,
+    Without,
+}
+
 /// What was found, as bitmap, records and one piece of vectors.
-pub(super) fn write_found(found: Found) -> GetManyResponse {
+pub(super) fn write_found(found: Found, texts: Texts) -> GetManyResponse {
     let mut bitmap = vec![0_u8; found.hits.len().div_ceil(8)];
     let bytes = found.hits.iter().flatten().map(|hit| hit.vector.bytes.len()).sum();
     let mut vectors = Vec::with_capacity(bytes);
@@ -38,13 +45,13 @@ pub(super) fn write_found(found: Found) -> GetManyResponse {
         if let Some(hit) = hit {
             bitmap[index / 8] |= 1 << (index % 8);
             vectors.extend_from_slice(&hit.vector.bytes);
-            records.push(write_record(hit));
+            records.push(write_record(hit, texts));
         }
     }
     GetManyResponse { hits: bitmap.into(), records, vectors: vectors.into(), generation: found.generation }
 }
 
-fn write_record(Hit { vector, created_ms, remaining }: &Hit) -> Record {
+fn write_record(Hit { vector, created_ms, remaining, .. }: &Hit, texts: Texts) -> Record {
     let element_type = match vector.element {
         Element::Float32 => ElementType::Float32,
         Element::Float16 => ElementType::Float16,
@@ -64,7 +71,10 @@ fn write_record(Hit { vector, created_ms, remaining }: &Hit) -> Record {
         identity: Bytes::copy_from_slice(&vector.identity.0),
         created_unix_ms: *created_ms,
         ttl_remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
-        text: String::new(),
+        text: match texts {
+            Texts::With => String::from_utf8_lossy(&vector.text).into_owned(),
+            Texts::Without => String::new(),
+        },
     }
 }
 
@@ -106,8 +116,17 @@ fn read_record(message: NewRecordMessage) -> Result<NewRecord, String> {
             return Err(format!("`precision_class` is {}, which is not known here", message.precision_class));
         }
     };
-    let NewRecordMessage { width, tokens, truncated, vector: bytes, ttl_ms, .. } = message;
-    let vector = Vector { identity: Identity(identity), element, precision, width, tokens, truncated, bytes };
+    let NewRecordMessage { width, tokens, truncated, vector: bytes, ttl_ms, text, .. } = message;
+    let vector = Vector {
+        identity: Identity(identity),
+        element,
+        precision,
+        width,
+        tokens,
+        truncated,
+        text: text.into(),
+        bytes,
+    };
     let ttl = (ttl_ms != 0).then(|| Duration::from_millis(ttl_ms));
     Ok(NewRecord { key: Key(key), vector, ttl })
 }

@@ -1,15 +1,18 @@
-//! Entries, bytes and files are bounded. Where a record would break a bound, the oldest segment goes first.
+//! Entries, bytes, files and the memory of the index are bounded, exactly. Where a record would break a bound, a segment
+//! goes first.
 
-use std::{io, sync::PoisonError};
+use std::io;
 
 use super::{
     PutError, Store, Writer,
-    index::STRIPES,
-    segment::{Active, HEADER_BYTES, file_name},
+    class::Class,
+    contents::RECORD_CONTENTS_BYTES_MAX,
+    index::ENTRY_BYTES_MAX,
+    segment::{Active, HEADER_BYTES},
     trouble::Trouble,
 };
 
-/// Files, and so file descriptors, of one store.
+/// Files of records, and so file descriptors, of one store.
 const SEGMENTS_MAX: usize = 512;
 /// A segment holds at most this part of the entries and bytes, so that what goes at once is little.
 pub(super) const SEGMENTS_OF_A_BUDGET: u64 = 16;
@@ -19,69 +22,99 @@ pub(super) const SEGMENTS_OF_A_BUDGET: u64 = 16;
 pub struct Budget {
     /// Entries in the index.
     pub entries_max: usize,
-    /// Bytes of all segments.
+    /// Bytes of all segments and their contents.
     pub bytes_max: u64,
     /// Bytes of one segment.
     pub segment_bytes_max: u64,
+    /// Bytes of memory of the index.
+    pub index_bytes_max: usize,
 }
 
-/// Why a segment goes.
+/// Who wants room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Because {
-    OverBudget,
-    Expired,
+pub(super) enum Room {
+    /// Somebody who puts a record: leaves room for what has to be moved.
+    ForNew,
+    /// A record that is moved: may use all there is.
+    ForMoved,
 }
 
 impl Budget {
-    fn segment_bytes(&self) -> u64 {
+    pub(super) fn segment_bytes(&self) -> u64 {
         self.segment_bytes_max.min(self.bytes_max / SEGMENTS_OF_A_BUDGET)
     }
 
-    fn segment_records(&self) -> usize {
-        let part = usize::try_from(SEGMENTS_OF_A_BUDGET).unwrap_or(1);
-        self.entries_max.div_ceil(part).max(1)
+    /// As many as the memory of the index allows, and no more than were asked for.
+    pub(super) fn entries(&self) -> usize {
+        self.entries_max.min(self.index_bytes_max / ENTRY_BYTES_MAX)
+    }
+
+    fn segment_records(&self) -> u64 {
+        (self.entries() as u64).div_ceil(SEGMENTS_OF_A_BUDGET).max(1)
+    }
+
+    /// Bytes that new records leave for moved ones: nothing is lost by the order in which a segment goes.
+    fn reserve_bytes(&self) -> u64 {
+        self.segment_bytes() / 2
     }
 }
 
 impl Store {
-    /// The segment to append a record of `record_bytes` to, after whatever had to go for it. It is the writer's no more
-    /// until it is put back.
-    pub(super) fn make_room(&self, writer: &mut Writer, record_bytes: usize) -> Result<Active, PutError> {
-        let record_bytes = record_bytes as u64;
-        let budget = self.options.budget;
+    /// Sees to it that a record of `record_bytes` finds room in the active segment of `class`, or in a new one.
+    pub(super) fn make_room(
+        &self,
+        writer: &mut Writer,
+        class: Class,
+        record_bytes: usize,
+    ) -> Result<(), PutError> {
         loop {
-            let active = writer.active.take().filter(|active| {
-                let bytes = active.segment.bytes() + record_bytes;
-                bytes <= budget.segment_bytes() && active.records < budget.segment_records()
-            });
-            let header_bytes = if active.is_some() { 0 } else { HEADER_BYTES as u64 };
-            let (entries, bytes, segments) = self.usage();
-            let fits = entries < budget.entries_max
-                && bytes + header_bytes + record_bytes <= budget.bytes_max
-                && segments + usize::from(active.is_none()) <= SEGMENTS_MAX;
-            match active {
-                Some(active) if fits => return Ok(active),
-                None if fits => return self.start_segment(writer),
-                active => writer.active = active,
+            self.seal_if_full(writer, class, record_bytes);
+            if self.fits(writer, class, record_bytes, Room::ForNew) {
+                return Ok(());
             }
-            if !self.drop_oldest(writer, Because::OverBudget)? {
+            if !self.give_up_one(writer)? {
                 let message = format!("a record of {record_bytes} bytes is over the budget");
                 return Err(PutError::OverBudget(message));
             }
         }
     }
 
-    /// Entries, bytes, segments.
-    pub(super) fn usage(&self) -> (usize, u64, usize) {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let bytes = state.segments.values().map(|segment| segment.bytes()).sum();
-        (state.index.len(), bytes, state.segments.len())
+    /// A record that does not fit the active segment of its class goes into the next one.
+    pub(super) fn seal_if_full(&self, writer: &mut Writer, class: Class, record_bytes: usize) {
+        let budget = self.options.budget;
+        let has_room = |active: &Active| {
+            active.segment.bytes() + record_bytes as u64 <= budget.segment_bytes()
+                && active.segment.records() < budget.segment_records()
+                && active.contents.has_room()
+        };
+        if writer.actives[class.index()].as_ref().is_some_and(|active| !has_room(active)) {
+            self.seal(writer, class);
+        }
     }
 
-    fn start_segment(&self, writer: &mut Writer) -> Result<Active, PutError> {
+    /// True if one more record breaks no bound.
+    pub(super) fn fits(&self, writer: &Writer, class: Class, record_bytes: usize, room: Room) -> bool {
+        let budget = self.options.budget;
+        let usage = self.read_state().usage();
+        let is_new = writer.actives[class.index()].is_none();
+        let header_bytes = if is_new { HEADER_BYTES as u64 } else { 0 };
+        let bytes = usage.bytes + header_bytes + record_bytes as u64 + RECORD_CONTENTS_BYTES_MAX;
+        let segments = usage.segments + usize::from(is_new);
+        // A removal has no entry, and a record that is moved has its entry already.
+        let (entries, bytes_left, segments_left) = match room {
+            Room::ForNew if class == Class::REMOVALS => (0, budget.reserve_bytes(), Class::COUNT),
+            Room::ForNew => (usage.entries + 1, budget.reserve_bytes(), Class::COUNT),
+            Room::ForMoved => (0, 0, 0),
+        };
+        entries <= budget.entries()
+            && bytes + bytes_left <= budget.bytes_max
+            && segments + segments_left <= SEGMENTS_MAX
+    }
+
+    pub(super) fn start_segment(&self, writer: &mut Writer, class: Class) -> Result<Active, Trouble> {
         let active = loop {
             let number = writer.next_number;
-            match Active::create(&self.disk, number) {
+            match Active::create(&self.disk, number, class) {
                 // Something that is no segment has the name.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u32::MAX => {}
                 created => break created,
@@ -91,64 +124,23 @@ impl Store {
         let active = active.map_err(|error| Trouble::new("a segment cannot be made", &error))?;
         writer.next_number = active.segment.number.saturating_add(1);
         writer.is_directory_unsynced = true;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.segments.insert(active.segment.number, active.segment.clone());
+        self.counters.written_bytes.add(HEADER_BYTES);
+        self.write_state().segments.insert(active.segment.number, active.segment.clone());
         Ok(active)
     }
 
-    /// False if there is none.
-    pub(super) fn drop_oldest(&self, writer: &mut Writer, because: Because) -> Result<bool, Trouble> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(number) = state.segments.keys().next().copied() else { return Ok(false) };
-        drop(state);
-        let removed = self.disk.remove(&file_name(number));
-        removed.map_err(|error| Trouble::new("the oldest segment cannot be removed", &error))?;
-        // Its room is free once nobody has it open.
-        writer.active.take_if(|active| active.segment.number == number);
-        writer.unsynced.retain(|segment| segment.number != number);
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let segment = state.segments.remove(&number);
-        drop(state);
-        // Closed, and so freed on the disk, where no reader waits.
-        drop(segment);
-        // Readers may come in between: an entry whose segment is gone is a miss.
-        let gone = (0..STRIPES).map(|stripe| {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.index.retain_in(stripe, |location| location.segment != number)
-        });
-        let gone = gone.sum();
-        match because {
-            Because::OverBudget => self.counters.evicted.add(gone),
-            Because::Expired => self.counters.expired.add(gone),
-        }
-        Ok(true)
-    }
-
-    /// Drops what is over the budgets, after they were made smaller.
-    pub(super) fn shrink(&self, writer: &mut Writer) -> Result<(), Trouble> {
-        loop {
-            let (entries, bytes, segments) = self.usage();
-            let budget = self.options.budget;
-            if entries <= budget.entries_max && bytes <= budget.bytes_max && segments <= SEGMENTS_MAX {
-                return Ok(());
-            }
-            if !self.drop_oldest(writer, Because::OverBudget)? {
-                return Ok(());
-            }
+    /// Nothing more is written into the active segment of `class`. Its contents go beside it, so that the next start need
+    /// not scan it; if they cannot be written, it has to.
+    pub(super) fn seal(&self, writer: &mut Writer, class: Class) {
+        if let Some(active) = writer.actives[class.index()].take() {
+            self.write_contents(&active);
         }
     }
 
-    /// Drops the oldest segments while all they hold has expired. Only the oldest: whatever a later one replaced or
-    /// removed is then gone before it.
-    pub(super) fn drop_expired(&self, writer: &mut Writer, now_ms: u64) -> Result<(), Trouble> {
-        loop {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            let oldest = state.segments.values().next().map(|segment| segment.expires_ms());
-            drop(state);
-            match oldest {
-                Some(expires_ms) if expires_ms <= now_ms => self.drop_oldest(writer, Because::Expired)?,
-                Some(_) | None => return Ok(()),
-            };
-        }
+    /// True if everything is within its bounds, also after they were made smaller.
+    pub(super) fn is_within_budget(&self) -> bool {
+        let usage = self.read_state().usage();
+        let budget = self.options.budget;
+        usage.entries <= budget.entries() && usage.bytes <= budget.bytes_max && usage.segments <= SEGMENTS_MAX
     }
 }

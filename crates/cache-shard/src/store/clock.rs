@@ -50,7 +50,8 @@ pub(super) struct Timeline {
 
 impl Timeline {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, latest_ms: AtomicU64::new(0) }
+        let latest_ms = AtomicU64::new(clock.now_ms());
+        Self { clock, latest_ms }
     }
 
     pub(super) fn now_ms(&self) -> u64 {

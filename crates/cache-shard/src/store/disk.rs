@@ -1,199 +1,144 @@
-//! Every access that a disk may refuse goes through here, so that a test can let it be full, read-only or broken.
+//! What the store does with its directory: files made afresh, replaced whole, tried.
 
-use std::{
-    fmt::Debug,
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::{io, path::PathBuf, sync::Arc};
+
+use super::{
+    record::RECORD_BYTES_MAX,
+    trouble::Change,
+    vfs::{self, Access, Kind, Vfs, VfsFile},
 };
-
-use super::{record::RECORD_BYTES_MAX, trouble::Change};
 
 const PROBE: &str = "probe";
 
-/// Asked before each access of the directory's files.
-pub trait Gate: Debug + Send + Sync {
-    /// May `bytes` be written? A change without bytes asks with 0.
-    ///
-    /// # Errors
-    /// [`Refusal`] with how many bytes still get through.
-    fn admit_write(&self, bytes: usize) -> Result<(), Refusal>;
-
-    /// May a file or the directory be brought to the disk itself?
-    ///
-    /// # Errors
-    /// What fsync would say.
-    fn admit_sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// How many of `bytes` from `offset` of a segment on may be read? Not 0.
-    ///
-    /// # Errors
-    /// What pread would say.
-    fn admit_read(&self, _offset: u64, bytes: usize) -> io::Result<usize> {
-        Ok(bytes)
-    }
-}
-
-/// How a gate refuses a write.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Bytes that are written all the same, as a disk that fills up does.
-    pub written_bytes: usize,
-    /// What the writer is told.
-    pub error: io::Error,
-}
-
-/// The gate of a real disk, which refuses by itself.
-#[derive(Debug)]
-pub struct Open;
-
-impl Gate for Open {
-    fn admit_write(&self, _: usize) -> Result<(), Refusal> {
-        Ok(())
-    }
-}
-
 /// The directory of a store.
 #[derive(Debug, Clone)]
-pub(super) struct Disk {
-    directory: PathBuf,
-    gate: Arc<dyn Gate>,
-}
+pub(super) struct Disk(Arc<dyn Vfs>);
 
 impl Disk {
-    pub(super) fn new(directory: PathBuf, gate: Arc<dyn Gate>) -> Self {
-        Self { directory, gate }
+    pub(super) fn new(vfs: Arc<dyn Vfs>) -> Self {
+        Self(vfs)
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
+    pub(super) fn vfs(&self) -> &dyn Vfs {
+        &*self.0
     }
 
+    /// Where a file lies, for people.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    fn admit(&self) -> io::Result<()> {
-        self.gate.admit_write(0).map_err(|refusal| refusal.error)
-    }
-
-    pub(super) fn create_directory(&self) -> io::Result<()> {
-        if self.directory.is_dir() {
-            return Ok(());
-        }
-        self.admit()?;
-        fs::create_dir_all(&self.directory)
+        vfs::shown(&*self.0, name)
     }
 
     /// Makes a file that is not there yet. Never opens what is: a pipe would hold us up, a link lead elsewhere.
-    pub(super) fn create(&self, name: &str) -> io::Result<File> {
-        self.admit()?;
-        OpenOptions::new().write(true).create_new(true).open(self.path(name))
+    pub(super) fn create(&self, name: &str) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.create(name)
     }
 
-    pub(super) fn open_to_write(&self, name: &str) -> io::Result<File> {
-        self.admit()?;
-        // For reading too: to open a pipe for writing alone waits for its reader.
-        OpenOptions::new().read(true).write(true).open(self.path(name))
+    pub(super) fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn VfsFile>> {
+        self.0.open(name, access)
     }
 
-    pub(super) fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        match self.gate.admit_write(bytes.len()) {
-            Ok(()) => file.write_all_at(bytes, offset),
-            Err(refusal) => {
-                file.write_all_at(&bytes[..refusal.written_bytes.min(bytes.len())], offset)?;
-                Err(refusal.error)
-            }
+    /// The whole of a plain file of at most `bytes_max`; none where nothing has the name.
+    pub(super) fn read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let bytes = match self.length(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            length => length?,
+        };
+        if bytes > bytes_max {
+            return Err(too_long(bytes, bytes_max));
         }
+        let mut contents = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        read_exact_at(&*self.open(name, Access::Read)?, &mut contents, 0)?;
+        Ok(Some(contents))
     }
 
-    pub(super) fn read_exact_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match self.read_at(file, &mut bytes[filled..], offset + filled as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => filled += read,
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what one call gives; 0 at the end of the file.
-    pub(super) fn read_at(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
-        let admitted = self.gate.admit_read(offset, bytes.len())?.min(bytes.len());
-        loop {
-            match file.read_at(&mut bytes[..admitted], offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
+    /// Its length. Anything but a file, a pipe say, would hold up the start when it is opened.
+    pub(super) fn length(&self, name: &str) -> io::Result<u64> {
+        match self.0.kind(name)? {
+            Kind::File(bytes) => Ok(bytes),
+            Kind::Directory | Kind::Other => Err(io::Error::other("not a plain file")),
         }
     }
 
     /// Gives `name` these contents: after a crash it has either the old ones or the new ones.
     pub(super) fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
-        let draft = format!("{name}.draft");
-        let file = self.create_afresh(&draft)?;
-        self.write_at(&file, contents, 0)?;
-        self.sync(&file)?;
-        if self.path(name).is_dir() {
-            self.make_free(name)?;
+        self.draft(name, contents)?.sync()?;
+        self.put_in_place(name)?;
+        self.0.sync()
+    }
+
+    /// The same for what may be lost: after a power cut it may have any contents.
+    pub(super) fn replace_loosely(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        self.draft(name, contents)?;
+        self.put_in_place(name)
+    }
+
+    fn draft(&self, name: &str, contents: &[u8]) -> io::Result<Arc<dyn VfsFile>> {
+        let file = self.create_afresh(&draft_name(name))?;
+        file.write_at(contents, 0)?;
+        Ok(file)
+    }
+
+    fn put_in_place(&self, name: &str) -> io::Result<()> {
+        if matches!(self.0.kind(name), Ok(Kind::Directory)) {
+            self.remove(name)?;
         }
-        fs::rename(self.path(&draft), self.path(name))?;
-        self.sync_directory()
+        self.0.rename(&draft_name(name), name)
     }
 
     /// Tries the change with a file as long as the largest record.
     pub(super) fn probe(&self, change: Change) -> io::Result<()> {
         let file = self.create_afresh(PROBE)?;
-        let written = self.write_at(&file, &vec![0; RECORD_BYTES_MAX], 0);
+        let written = file.write_at(&vec![0; RECORD_BYTES_MAX], 0);
         let probed = match change {
             Change::Write => written,
-            Change::Sync => written.and_then(|()| self.sync(&file)),
+            Change::Sync => written.and_then(|()| file.sync()),
         };
-        fs::remove_file(self.path(PROBE)).and(probed)
+        self.0.remove(PROBE).and(probed)
     }
 
-    fn create_afresh(&self, name: &str) -> io::Result<File> {
-        self.admit()?;
-        self.make_free(name)?;
-        self.create(name)
+    fn create_afresh(&self, name: &str) -> io::Result<Arc<dyn VfsFile>> {
+        self.remove(name)?;
+        self.0.create(name)
     }
 
     pub(super) fn rename(&self, name: &str, next: &str) -> io::Result<()> {
-        self.admit()?;
-        fs::rename(self.path(name), self.path(next))
+        self.0.rename(name, next)
     }
 
-    /// Removes a file; one that is gone already is fine.
+    /// Lets nothing have this name; what is gone already is fine. A directory, which is none of ours, gets another name.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        self.admit()?;
-        self.make_free(name)
-    }
-
-    /// Lets nothing have this name. A directory, which is none of ours, gets another one.
-    fn make_free(&self, name: &str) -> io::Result<()> {
-        let path = self.path(name);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {
-                fs::rename(&path, self.path(&format!("{name}.{:08x}.damaged", rand::random::<u32>())))
+        match self.0.kind(name) {
+            Ok(Kind::Directory) => {
+                self.0.rename(name, &format!("{name}.{:08x}.damaged", rand::random::<u32>()))
             }
-            Ok(_) => fs::remove_file(&path),
+            Ok(Kind::File(_) | Kind::Other) => self.0.remove(name),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
-        self.gate.admit_sync()?;
-        file.sync_data()
-    }
-
     pub(super) fn sync_directory(&self) -> io::Result<()> {
-        self.gate.admit_sync()?;
-        File::open(&self.directory)?.sync_all()
+        self.0.sync()
     }
+}
+
+fn draft_name(name: &str) -> String {
+    format!("{name}.draft")
+}
+
+/// Why a file is not read.
+pub(super) fn too_long(bytes: u64, limit: u64) -> io::Error {
+    io::Error::other(format!("{bytes} bytes, the limit is {limit}"))
+}
+
+/// Fills `bytes` from `offset` on.
+pub(super) fn read_exact_at(file: &dyn VfsFile, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
+        }
+    }
+    Ok(())
 }

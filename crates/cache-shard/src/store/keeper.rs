@@ -1,7 +1,7 @@
 //! The thread beside a store: brings what was written to the disk itself, drops what has expired.
 
 use std::{
-    io, mem,
+    io,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError, Sender},
@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::{
-    Durability, Store,
+    Durability, Store, Writer,
+    class::Class,
+    eviction::is_mostly_dead,
+    moving::{Because, Kept},
     trouble::{Change, Trouble},
 };
 
@@ -39,6 +42,7 @@ impl Keeper {
                 store.keep();
             }
             store.keep();
+            store.close();
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(keep)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
@@ -55,18 +59,21 @@ impl Drop for Keeper {
 }
 
 impl Store {
-    /// One round: sync, drop what has expired, write what could not be written before, look whether a disk is well again.
+    /// One round: sync, drop what has expired, give back the space of what is dead, write what could not be written before,
+    /// look whether a disk is well again.
     pub fn keep(&self) {
-        if self.options.durability == Durability::Interval
-            && let Err(trouble) = self.sync()
+        if self.options.durability != Durability::Os
+            && let (_, Err(trouble)) = self.sync()
         {
             self.note(Change::Sync, Err(&trouble));
         }
         let mut writer = self.lock_writer();
-        let now_ms = self.timeline.now_ms();
         // First what makes room.
-        let dropped = self.drop_expired(&mut writer, now_ms);
-        let kept = dropped.and(self.save_generations(&mut writer));
+        let kept = self
+            .drop_expired(&mut writer)
+            .and_then(|()| self.compact_one(&mut writer))
+            .and_then(|()| self.give_more_time(&mut writer))
+            .and_then(|()| self.save_generations(&mut writer));
         drop(writer);
         match kept {
             Ok(()) => self.probe_what_failed(),
@@ -74,24 +81,34 @@ impl Store {
         }
     }
 
-    fn sync(&self) -> Result<(), Trouble> {
+    /// Writes down what the segments hold that are not full, so that the next start need not scan them.
+    pub fn close(&self) {
         let mut writer = self.lock_writer();
-        let unsynced = mem::take(&mut writer.unsynced);
-        let is_directory_unsynced = mem::take(&mut writer.is_directory_unsynced);
-        drop(writer);
-        let mut synced = Ok(());
-        for segment in unsynced {
-            if let Err(error) = segment.sync(&self.disk) {
-                // What the system could not write it will not try again: nothing more goes into this file.
-                let mut writer = self.lock_writer();
-                writer.active.take_if(|active| active.segment.number == segment.number);
-                synced = Err(Trouble::new("a segment cannot be synced", &error));
-            }
+        for class in (0..Class::COUNT).filter_map(|index| Class::of_code(u8::try_from(index).ok()?)) {
+            self.seal(&mut writer, class);
         }
-        if is_directory_unsynced && let Err(error) = self.disk.sync_directory() {
-            self.lock_writer().is_directory_unsynced = true;
-            synced = Err(Trouble::new("the directory cannot be synced", &error));
+    }
+
+    /// Drops the segments all of whose records have expired.
+    fn drop_expired(&self, writer: &mut Writer) -> Result<(), Trouble> {
+        let now_ms = self.timeline.now_ms();
+        let state = self.read_state();
+        let vectors = state.segments.values().filter(|segment| segment.class != Class::REMOVALS);
+        let expired: Vec<_> = vectors.filter(|segment| segment.expires_ms() <= now_ms).cloned().collect();
+        drop(state);
+        expired.iter().try_for_each(|segment| self.retire(writer, segment, Kept::Nothing, Because::Expired))
+    }
+
+    /// Writes what still lives of one segment once more, where most of it is dead; one a round, so that a round is short.
+    fn compact_one(&self, writer: &mut Writer) -> Result<(), Trouble> {
+        let state = self.read_state();
+        let vectors = state.segments.values().filter(|segment| segment.class != Class::REMOVALS);
+        let dead = vectors.filter(|segment| segment.records() > 0 && is_mostly_dead(segment));
+        let found = dead.min_by_key(|segment| segment.live().1).cloned();
+        drop(state);
+        match found {
+            Some(segment) => self.retire(writer, &segment, Kept::Everything, Because::MostlyDead),
+            None => Ok(()),
         }
-        synced
     }
 }

@@ -1,19 +1,15 @@
 //! Looking keys up. What fails a check is a miss, and is forgotten.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     Store,
-    disk::Disk,
     index::Location,
     record::{Content, Record},
     segment::Segment,
-    vector::{Hit, Key, Vector},
+    vector::{Hit, Key, Prefix, Vector},
 };
 
 /// What was found.
@@ -25,26 +21,30 @@ pub struct Found {
     pub generation: u64,
 }
 
-struct Asked<'a> {
-    namespace: &'a str,
-    generation: u64,
-    now_ms: u64,
+/// Whose record is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) generation: u64,
+    pub(super) now_ms: u64,
 }
 
-enum Miss {
+/// Why there is no hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
     /// The entry leads nowhere: forget it.
     Stray,
-    /// Another key begins with the same 16 bytes: leave it.
+    /// Another key begins with the same bytes: leave it.
     Elsewhere,
 }
 
 impl Store {
     /// Looks `keys` up, until the vectors found fill `vector_bytes_max`; the keys after that are misses.
     pub fn get_many(&self, namespace: &str, keys: &[Key], vector_bytes_max: usize) -> Found {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.read_state();
         let generation = state.generations.of(namespace);
         let locate = |key: &Key| {
-            let location = state.index.find(namespace, key)?;
+            let location = state.index().visit(namespace, &Prefix::of(key))?;
             Some((location, state.segments.get(&location.segment)?.clone()))
         };
         let located: Vec<_> = keys.iter().map(locate).collect();
@@ -56,7 +56,7 @@ impl Store {
             .zip(located)
             .map(|(key, located)| {
                 let (location, segment) = located.filter(|_| bytes_left > 0)?;
-                let hit = self.read(&asked, key, location, &segment)?;
+                let hit = self.read(asked, key, location, &segment)?;
                 bytes_left = bytes_left.checked_sub(hit.vector.bytes.len()).or_else(|| {
                     bytes_left = 0;
                     None
@@ -70,36 +70,45 @@ impl Store {
         Found { hits, generation }
     }
 
-    fn read(&self, asked: &Asked<'_>, key: &Key, location: Location, segment: &Arc<Segment>) -> Option<Hit> {
+    fn read(&self, asked: Asked<'_>, key: &Key, location: Location, segment: &Segment) -> Option<Hit> {
         let read = if location.expires_ms <= asked.now_ms {
             self.counters.expired.add(1);
             Err(Miss::Stray)
         } else {
-            let read = read_record(&self.disk, asked, key, location, segment);
-            self.counters.damaged_records.add(usize::from(matches!(read, Err(Miss::Stray))));
+            let read = read_record(asked, key, location, segment);
+            self.counters.damaged_records.add(usize::from(read == Err(Miss::Stray)));
             read
         };
         match read {
-            Ok(hit) => Some(hit),
+            Ok(hit) => {
+                self.wants_more_time(asked.namespace, key, &hit);
+                Some(hit)
+            }
             Err(Miss::Elsewhere) => None,
             Err(Miss::Stray) => {
-                let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                state.index.remove_exactly(asked.namespace, key, location);
+                self.write_state().forget_exactly(asked.namespace, &Prefix::of(key), location);
                 None
             }
         }
     }
+
+    /// Where the record of a key lies, without a visit.
+    pub(super) fn locate(&self, namespace: &str, prefix: &Prefix) -> Option<(Location, Arc<Segment>)> {
+        let state = self.read_state();
+        let location = state.index().find(namespace, prefix)?;
+        Some((location, state.segments.get(&location.segment)?.clone()))
+    }
 }
 
-fn read_record(
-    disk: &Disk,
-    asked: &Asked<'_>,
+/// The record of `key` that `location` leads to, checked.
+pub(super) fn read_record(
+    asked: Asked<'_>,
     key: &Key,
     location: Location,
     segment: &Segment,
 ) -> Result<Hit, Miss> {
     let offset = u64::from(location.offset);
-    let bytes = segment.read(disk, offset, location.bytes as usize).map_err(|error| {
+    let bytes = segment.read(offset, location.bytes as usize).map_err(|error| {
         // Forgotten even if the disk may read it later: while it counts as there, no put would replace it.
         tracing::warn!(%error, segment = segment.number, offset, "a record cannot be read");
         Miss::Stray
@@ -115,16 +124,23 @@ fn read_record(
     let is_wanted = record.namespace == asked.namespace
         && record.generation == asked.generation
         && record.expires_ms == location.expires_ms;
-    let Content::Vector { identity, element, precision, width, tokens, truncated, bytes: vector } =
-        record.content
-    else {
-        return Err(Miss::Stray);
-    };
     if !is_wanted {
         return Err(Miss::Stray);
     }
-    let vector =
-        Vector { identity, element, precision, width, tokens, truncated, bytes: bytes.slice_ref(vector) };
-    let remaining = Duration::from_millis(record.expires_ms - asked.now_ms);
-    Ok(Hit { vector, created_ms: record.created_ms, remaining })
+    let vector = vector_of(&record, &bytes).ok_or(Miss::Stray)?;
+    let remaining = Duration::from_millis(record.expires_ms.saturating_sub(asked.now_ms));
+    Ok(Hit { vector, created_ms: record.created_ms, remaining, ttl: Duration::from_millis(record.ttl_ms) })
+}
+
+/// The vector of a record that lies in `bytes`, sharing them; none of a removal.
+pub(super) fn vector_of(record: &Record<'_>, bytes: &Bytes) -> Option<Vector> {
+    let Content::Vector { identity, element, precision, width, tokens, truncated, text, bytes: numbers } =
+        record.content
+    else {
+        return None;
+    };
+    // An empty part of a slice is none that can be found in it.
+    let text = if text.is_empty() { Bytes::new() } else { bytes.slice_ref(text) };
+    let bytes = bytes.slice_ref(numbers);
+    Some(Vector { identity, element, precision, width, tokens, truncated, text, bytes })
 }

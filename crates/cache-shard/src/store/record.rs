@@ -10,24 +10,31 @@
 //!   15  truncated   u8    0, 1
 //!   16  width       u32   numbers in the vector
 //!   20  tokens      u32
-//!   24  generation  u64   of the namespace when this was written
-//!   32  created     u64   milliseconds since 1970
-//!   40  expires     u64   milliseconds since 1970
-//!   48  key         32 bytes
-//!   80  identity    32 bytes
-//!  112  namespace   u8    its length
-//!  113  namespace, UTF-8
+//!   24  sequence    u64   of the store: what was written later has a higher one
+//!   32  generation  u64   of the namespace when this was put
+//!   40  created     u64   milliseconds since 1970
+//!   48  expires     u64   milliseconds since 1970
+//!   56  ttl         u64   milliseconds it was given, and is given again where times to live slide
+//!   64  key         32 bytes
+//!   96  identity    32 bytes
+//!  128  text        u16   bytes of it
+//!  130  namespace   u8    bytes of it
+//!  131  namespace, UTF-8
+//!       how the text begins, UTF-8
 //!       vector, little-endian
 //! ```
 //!
-//! All numbers are little-endian. A removal has zeros from 13 to 23 and no vector. The checksum takes the offset in, so a
-//! record is right only where it was written.
+//! All numbers are little-endian. A removal has zeros from 13 to 23, no text and no vector. The checksum takes the offset
+//! in, so a record is right only where it was written.
 
-use super::vector::{Element, Identity, Key, NAMESPACE_BYTES_MAX, Precision, WIDTH_MAX};
+use super::vector::{
+    Element, Identity, Key, NAMESPACE_BYTES_MAX, Precision, TEXT_BYTES_MAX, Vector, WIDTH_MAX,
+};
 
-const HEAD_BYTES: usize = 113;
+const HEAD_BYTES: usize = 131;
 /// Bytes of the largest record.
-pub(super) const RECORD_BYTES_MAX: usize = HEAD_BYTES + NAMESPACE_BYTES_MAX + WIDTH_MAX as usize * 4;
+pub(super) const RECORD_BYTES_MAX: usize =
+    HEAD_BYTES + NAMESPACE_BYTES_MAX + TEXT_BYTES_MAX + WIDTH_MAX as usize * 4;
 
 const KIND_VECTOR: u8 = 1;
 const KIND_REMOVAL: u8 = 2;
@@ -43,10 +50,12 @@ pub(super) struct Seat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) namespace: &'a str,
+    pub(super) sequence: u64,
     pub(super) generation: u64,
     pub(super) key: Key,
     pub(super) created_ms: u64,
     pub(super) expires_ms: u64,
+    pub(super) ttl_ms: u64,
     pub(super) content: Content<'a>,
 }
 
@@ -61,10 +70,28 @@ pub(super) enum Content<'a> {
         width: u32,
         tokens: u32,
         truncated: bool,
+        text: &'a [u8],
         bytes: &'a [u8],
     },
     /// It was removed.
     Removal,
+}
+
+impl<'a> Content<'a> {
+    /// That of a record of `vector`.
+    pub(super) fn of(vector: &'a Vector) -> Self {
+        let Vector { identity, element, precision, width, tokens, truncated, text, bytes } = vector;
+        Self::Vector {
+            identity: *identity,
+            element: *element,
+            precision: *precision,
+            width: *width,
+            tokens: *tokens,
+            truncated: *truncated,
+            text,
+            bytes,
+        }
+    }
 }
 
 /// These bytes are not a record of this place.
@@ -90,41 +117,43 @@ impl Seat {
 impl<'a> Record<'a> {
     /// Bytes of this record.
     pub(super) fn encoded_bytes(&self) -> usize {
-        let vector = match self.content {
-            Content::Vector { bytes, .. } => bytes.len(),
+        let rest = match self.content {
+            Content::Vector { text, bytes, .. } => text.len() + bytes.len(),
             Content::Removal => 0,
         };
-        HEAD_BYTES + self.namespace.len() + vector
+        HEAD_BYTES + self.namespace.len() + rest
     }
 
-    /// The bytes of this record for `seat`. Its namespace and vector are within their limits, which the store checks.
+    /// The bytes of this record for `seat`. Its namespace, text and vector are within their limits, which the store checks.
     pub(super) fn encode(&self, seat: Seat) -> Vec<u8> {
         let length = self.encoded_bytes();
         let mut out = Vec::with_capacity(length);
         out.extend(seat.mark());
         out.extend([0; 4]);
         out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-        let (identity, vector): (Identity, &[u8]) = match self.content {
-            Content::Vector { identity, element, precision, width, tokens, truncated, bytes } => {
+        let (identity, text, vector): (Identity, &[u8], &[u8]) = match self.content {
+            Content::Vector { identity, element, precision, width, tokens, truncated, text, bytes } => {
                 out.extend([KIND_VECTOR, element_code(element), precision_code(precision), truncated.into()]);
                 out.extend(width.to_le_bytes());
                 out.extend(tokens.to_le_bytes());
-                (identity, bytes)
+                (identity, text, bytes)
             }
             Content::Removal => {
                 out.extend([KIND_REMOVAL, 0, 0, 0]);
                 out.extend([0; 8]);
-                (Identity([0; 32]), &[])
+                (Identity([0; 32]), &[], &[])
             }
         };
-        out.extend(self.generation.to_le_bytes());
-        out.extend(self.created_ms.to_le_bytes());
-        out.extend(self.expires_ms.to_le_bytes());
+        for number in [self.sequence, self.generation, self.created_ms, self.expires_ms, self.ttl_ms] {
+            out.extend(number.to_le_bytes());
+        }
         out.extend(self.key.0);
         out.extend(identity.0);
+        out.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
         out.push(u8::try_from(self.namespace.len()).unwrap_or(u8::MAX));
-        out.extend(self.namespace.as_bytes());
-        out.extend(vector);
+        out.extend_from_slice(self.namespace.as_bytes());
+        out.extend_from_slice(text);
+        out.extend_from_slice(vector);
         let checksum = seat.checksum(&out[8..]);
         out[4..8].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -155,12 +184,15 @@ impl<'a> Record<'a> {
     fn decode_checked(mut rest: Reader<'a>) -> Result<Self, Damaged> {
         let [kind, element, precision, truncated] = rest.array()?;
         let (width, tokens) = (rest.number()?, rest.number()?);
-        let (generation, created_ms, expires_ms) =
+        let (sequence, generation) = (rest.long_number()?, rest.long_number()?);
+        let (created_ms, expires_ms, ttl_ms) =
             (rest.long_number()?, rest.long_number()?, rest.long_number()?);
         let (key, identity) = (Key(rest.array()?), Identity(rest.array()?));
+        let text_bytes = u16::from_le_bytes(rest.array()?);
         let [namespace_bytes] = rest.array()?;
         let namespace = rest.take(usize::from(namespace_bytes))?;
         let namespace = std::str::from_utf8(namespace).map_err(|_| Damaged)?;
+        let text = rest.take(usize::from(text_bytes))?;
         let bytes = rest.0;
         let content = match kind {
             KIND_VECTOR => {
@@ -176,36 +208,38 @@ impl<'a> Record<'a> {
                     width,
                     tokens,
                     truncated: truncated == 1,
+                    text,
                     bytes,
                 }
             }
-            KIND_REMOVAL if bytes.is_empty() => Content::Removal,
+            KIND_REMOVAL if text.is_empty() && bytes.is_empty() => Content::Removal,
             _ => return Err(Damaged),
         };
-        Ok(Self { namespace, generation, key, created_ms, expires_ms, content })
+        Ok(Self { namespace, sequence, generation, key, created_ms, expires_ms, ttl_ms, content })
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Takes fields off the front of bytes that may be anything.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Damaged)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(Damaged)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn number(&mut self) -> Result<u32, Damaged> {
+    pub(super) fn number(&mut self) -> Result<u32, Damaged> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn long_number(&mut self) -> Result<u64, Damaged> {
+    pub(super) fn long_number(&mut self) -> Result<u64, Damaged> {
         self.array().map(u64::from_le_bytes)
     }
 }
@@ -221,7 +255,7 @@ fn element_of(code: u8) -> Result<Element, Damaged> {
     [Element::Float32, Element::Float16].into_iter().find(|known| element_code(*known) == code).ok_or(Damaged)
 }
 
-fn precision_code(precision: Precision) -> u8 {
+pub(super) fn precision_code(precision: Precision) -> u8 {
     match precision {
         Precision::Float32 => 1,
         Precision::Bfloat16 => 2,
@@ -230,7 +264,7 @@ fn precision_code(precision: Precision) -> u8 {
     }
 }
 
-fn precision_of(code: u8) -> Result<Precision, Damaged> {
+pub(super) fn precision_of(code: u8) -> Result<Precision, Damaged> {
     let all = [Precision::Float32, Precision::Bfloat16, Precision::Float16, Precision::Int8];
     all.into_iter().find(|known| precision_code(*known) == code).ok_or(Damaged)
 }
@@ -246,10 +280,12 @@ mod tests {
     fn record<'a>(namespace: &'a str, bytes: &'a [u8]) -> Record<'a> {
         Record {
             namespace,
+            sequence: 4,
             generation: 3,
             key: Key([7; 32]),
             created_ms: 10,
             expires_ms: 20,
+            ttl_ms: 10,
             content: Content::Vector {
                 identity: Identity([9; 32]),
                 element: Element::Float16,
@@ -257,6 +293,7 @@ mod tests {
                 width: u32::try_from(bytes.len() / 2).unwrap(),
                 tokens: 5,
                 truncated: true,
+                text: "how it begins …".as_bytes(),
                 bytes,
             },
         }

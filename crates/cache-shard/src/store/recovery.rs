@@ -1,58 +1,37 @@
-//! From a directory, whatever is in it, to an index: reads every segment from its begin to its end.
+//! From a directory, whatever is in it, to an index.
 //!
 //! ```text
-//!  header wrong      ─▶ the segment is set aside as `.damaged`
-//!  record wrong      ─▶ looked over, on to the next right one; at the end of a file that is a torn tail
+//!  each segment ─▶ its contents: the file beside it, and a scan of what was written after that ─┐
+//!                                                                                               │ a row for each class
+//!  header wrong      ─▶ the segment is set aside as `.damaged`                                  ▼
+//!  contents wrong    ─▶ the whole segment is scanned          merge by sequence ─▶ index: each record follows
+//!  record wrong      ─▶ looked over, on to the next right one                      the one that was written before it
 //!  generations wrong ─▶ set aside, everything counts as cleared
 //!  newer version     ─▶ the only thing that refuses the start
 //! ```
+//!
+//! Within a class segments were filled one after another, so a row is in order by itself, and the merge holds the contents
+//! of one segment of each class at a time.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod files;
+mod row;
 
+use self::row::{Row, Taken};
+pub(super) use self::{files::load_memos, row::read_contents};
 use super::{
-    OpenError,
-    clock::Timeline,
-    disk::Disk,
-    generations::{self, Generations},
-    index::{Index, Location, STRIPES},
-    memos::{self, Memos},
-    record::{Content, Record},
-    scan::scan,
-    sealed::BadFile,
-    segment::{
-        Active, BadHeader, HEADER_BYTES, Named, Segment, damaged_name, file_name, read_header, read_name,
-    },
+    OpenError, class::Class, clock::Timeline, disk::Disk, index::Location, segment::Active, state::State,
 };
-
-/// A longer file was not written by this program.
-const SEGMENT_BYTES_CEILING: u64 = 1 << 30;
-/// A longer file of generations was not written by this program.
-const GENERATIONS_BYTES_CEILING: u64 = 1 << 20;
-/// A longer file of memos was not written by this program.
-const MEMOS_BYTES_CEILING: u64 = 4 << 20;
-/// Between two words about how far it is.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-/// Damaged segments that are kept for somebody to look at.
-const DAMAGED_KEPT_MAX: usize = 8;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
-    pub(super) index: Index,
-    pub(super) generations: Generations,
+    pub(super) state: State,
     /// The generations are not on the disk as they are here.
     pub(super) generations_unsaved: bool,
-    pub(super) segments: BTreeMap<u32, Arc<Segment>>,
     pub(super) next_number: u32,
-    /// The last segment, if more may be written to it.
-    pub(super) active: Option<Active>,
+    pub(super) next_sequence: u64,
+    /// The last segment of each class, if more may be written to it.
+    pub(super) actives: [Option<Active>; Class::COUNT],
     pub(super) damaged_segments: usize,
     /// Places where something was not a record, torn tails among them.
     pub(super) gaps: usize,
@@ -61,227 +40,62 @@ pub(super) struct Recovered {
 /// Reads the directory.
 pub(super) fn recover(disk: &Disk, timeline: &Timeline) -> Result<Recovered, OpenError> {
     let mut recovered = Recovered::default();
-    let numbers = list(disk).map_err(|error| OpenError::directory(disk, error))?;
-    let lost = load_generations(disk, &mut recovered, !numbers.is_empty())?;
-    let mut progress = Progress::new(PROGRESS_INTERVAL);
-    for (done, number) in numbers.iter().enumerate() {
-        read_segment(disk, timeline, *number, &mut recovered)?;
-        if progress.is_due() {
-            tracing::info!(
-                segments = done + 1,
-                of = numbers.len(),
-                entries = recovered.index.len(),
-                "recovering the store"
-            );
-        }
+    let numbers = files::list(disk).map_err(|error| OpenError::directory(disk, error))?;
+    let lost = files::load_generations(disk, &mut recovered, !numbers.is_empty())?;
+    for number in &numbers {
+        files::open_segment(disk, *number, &mut recovered)?;
+    }
+    let rows = merge(disk, timeline, &mut recovered);
+    for (active, row) in recovered.actives.iter_mut().zip(rows) {
+        recovered.gaps += row.gaps();
+        *active = row.into_active();
     }
     if lost {
-        recovered.generations.advance_all();
-        recovered.index.clear();
-    }
-    let now_ms = timeline.now_ms();
-    for stripe in 0..STRIPES {
-        recovered.index.retain_in(stripe, |location| location.expires_ms > now_ms);
+        recovered.state.clear_all();
     }
     Ok(recovered)
 }
 
-fn list(disk: &Disk) -> io::Result<Vec<u32>> {
-    let (mut segments, mut damaged) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(disk.directory())? {
-        match entry?.file_name().to_str().and_then(read_name) {
-            Some(Named::Segment(number)) => segments.push(number),
-            Some(Named::Damaged(number)) => damaged.push(number),
-            None => {}
-        }
+/// Takes all records in, in the order in which they were written.
+fn merge(disk: &Disk, timeline: &Timeline, recovered: &mut Recovered) -> [Row; Class::COUNT] {
+    let mut rows: [Row; Class::COUNT] = Default::default();
+    for segment in recovered.state.segments.values() {
+        rows[segment.class.index()].push(segment.clone());
     }
-    segments.sort_unstable();
-    damaged.sort_unstable();
-    let surplus = damaged.len().saturating_sub(DAMAGED_KEPT_MAX);
-    for number in &damaged[..surplus] {
-        if let Err(error) = disk.remove(&damaged_name(*number)) {
-            tracing::warn!(%error, number, "a damaged segment cannot be removed");
-        }
-    }
-    Ok(segments)
-}
-
-/// True if they are lost.
-fn load_generations(disk: &Disk, recovered: &mut Recovered, had_segments: bool) -> Result<bool, OpenError> {
-    let path = disk.path(generations::FILE_NAME);
-    let read = read_sealed(disk, generations::FILE_NAME, GENERATIONS_BYTES_CEILING);
-    let reason = match read.map(|bytes| Generations::decode(&bytes)) {
-        Ok(Ok(generations)) => {
-            recovered.generations = generations;
-            return Ok(false);
-        }
-        Ok(Err(BadFile::NewerVersion(version))) => return Err(OpenError::NewerVersion { path, version }),
-        Ok(Err(BadFile::Damaged)) => "damaged".to_owned(),
-        Err(None) if !had_segments => {
-            recovered.generations_unsaved = true;
-            return Ok(false);
-        }
-        Err(None) => "not there".to_owned(),
-        Err(Some(error)) => error.to_string(),
+    let mut progress = row::Progress::new(recovered.state.segments.len());
+    rows.iter_mut().for_each(|row| row.load(disk, timeline, &mut progress));
+    // The next record is that of the lowest sequence.
+    let lowest = |rows: &[Row]| {
+        let sequences = rows.iter().enumerate().filter_map(|(index, row)| Some((row.sequence()?, index)));
+        sequences.min().map(|(_, index)| index)
     };
-    tracing::warn!(path = %path.display(), reason, "generations are lost: all records count as cleared");
-    recovered.generations_unsaved = true;
-    set_file_aside(disk, generations::FILE_NAME);
-    Ok(true)
-}
-
-/// The memos, or none where they cannot be read: who kept them knows what to do without.
-pub(super) fn load_memos(disk: &Disk) -> Result<Memos, OpenError> {
-    let path = disk.path(memos::FILE_NAME);
-    let read = read_sealed(disk, memos::FILE_NAME, MEMOS_BYTES_CEILING);
-    let reason = match read.map(|bytes| Memos::decode(&bytes)) {
-        Ok(Ok(memos)) => return Ok(memos),
-        Ok(Err(BadFile::NewerVersion(version))) => return Err(OpenError::NewerVersion { path, version }),
-        Err(None) => return Ok(Memos::default()),
-        Ok(Err(BadFile::Damaged)) => "damaged".to_owned(),
-        Err(Some(error)) => error.to_string(),
-    };
-    tracing::warn!(path = %path.display(), reason, "memos are lost");
-    set_file_aside(disk, memos::FILE_NAME);
-    Ok(Memos::default())
-}
-
-/// The bytes of a file that is replaced whole; the error is none where it is not there.
-fn read_sealed(disk: &Disk, name: &str, bytes_ceiling: u64) -> Result<Vec<u8>, Option<io::Error>> {
-    let path = disk.path(name);
-    match is_plain_file(&path) {
-        Ok(bytes) if bytes <= bytes_ceiling => fs::read(&path).map_err(Some),
-        Ok(bytes) => Err(Some(too_long(bytes, bytes_ceiling))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
-        Err(error) => Err(Some(error)),
-    }
-}
-
-fn set_file_aside(disk: &Disk, name: &str) {
-    if let Err(error) = disk.rename(name, &format!("{name}.damaged")) {
-        tracing::debug!(%error, name, "a file was not set aside");
-    }
-}
-
-fn read_segment(
-    disk: &Disk,
-    timeline: &Timeline,
-    number: u32,
-    recovered: &mut Recovered,
-) -> Result<(), OpenError> {
-    let path = disk.path(&file_name(number));
-    let (file, bytes, header) = match open_segment(disk, &path) {
-        Ok(opened) => opened,
-        Err(error) => {
-            set_aside(disk, number, &error.to_string(), recovered);
-            return Ok(());
+    while let Some(index) = lowest(&rows) {
+        if let Some(taken) = rows[index].take() {
+            recovered.next_sequence = recovered.next_sequence.max(taken.entry.sequence.saturating_add(1));
+            recovered.generations_unsaved |= take_in(&mut recovered.state, &taken, timeline.now_ms());
         }
-    };
-    let salt = match read_header(&header) {
-        Ok(salt) => salt,
-        Err(BadHeader::NewerVersion(version)) => return Err(OpenError::NewerVersion { path, version }),
-        Err(BadHeader::Damaged) => {
-            set_aside(disk, number, "its header is damaged", recovered);
-            return Ok(());
+        rows[index].load(disk, timeline, &mut progress);
+    }
+    rows
+}
+
+/// Later records stand for what was decided when they were written: each simply follows the one before it. True if it has a
+/// generation that nobody knew.
+fn take_in(state: &mut State, taken: &Taken<'_>, now_ms: u64) -> bool {
+    let Taken { segment, entry, space } = taken;
+    let is_news = state.has_been(&space.namespace, space.generation);
+    if space.generation != state.generations.of(&space.namespace) {
+        return is_news;
+    }
+    let (offset, bytes, expires_ms) = (entry.offset, entry.bytes, entry.expires_ms);
+    match entry.precision {
+        None => drop(state.forget(&space.namespace, &entry.prefix)),
+        Some(precision) if expires_ms > now_ms => {
+            let location = Location { segment: segment.number, offset, bytes, precision, expires_ms };
+            state.point(&space.namespace, &entry.prefix, location);
         }
-    };
-    let segment = Arc::new(Segment::new(number, salt, file, bytes));
-    let scanned = scan(disk, &segment, |record, location| {
-        timeline.has_been(record.created_ms);
-        take_in(recovered, record, location);
-    });
-    let gaps = scanned.gaps;
-    if gaps > 0 {
-        tracing::warn!(path = %path.display(), gaps, "parts of a segment are no records: torn or damaged");
+        // Whatever it replaced was there when it came, and may be there again.
+        Some(_) => {}
     }
-    recovered.gaps += gaps;
-    recovered.active = (gaps == 0).then(|| Active::resume(segment.clone(), scanned.records));
-    recovered.segments.insert(number, segment);
-    recovered.next_number = number.saturating_add(1);
-    Ok(())
-}
-
-fn set_aside(disk: &Disk, number: u32, reason: &str, recovered: &mut Recovered) {
-    recovered.damaged_segments += 1;
-    recovered.active = None;
-    tracing::warn!(number, reason, "a segment is set aside");
-    if let Err(error) = disk.rename(&file_name(number), &damaged_name(number)) {
-        tracing::warn!(%error, number, "a damaged segment stays where it is");
-    }
-}
-
-/// The file, its length and its header.
-fn open_segment(disk: &Disk, path: &Path) -> io::Result<(File, u64, [u8; HEADER_BYTES])> {
-    let bytes = is_plain_file(path)?;
-    if bytes > SEGMENT_BYTES_CEILING {
-        return Err(too_long(bytes, SEGMENT_BYTES_CEILING));
-    }
-    let file = File::open(path)?;
-    let mut header = [0; HEADER_BYTES];
-    disk.read_exact_at(&file, &mut header, 0)?;
-    Ok((file, bytes, header))
-}
-
-fn too_long(bytes: u64, limit: u64) -> io::Error {
-    io::Error::other(format!("{bytes} bytes, the limit is {limit}"))
-}
-
-/// Its length. Anything but a file, a pipe say, would hold up the start when it is opened.
-fn is_plain_file(path: &Path) -> io::Result<u64> {
-    let metadata = fs::symlink_metadata(path)?;
-    if metadata.is_file() { Ok(metadata.len()) } else { Err(io::Error::other("not a plain file")) }
-}
-
-/// When to say how far it is.
-#[derive(Debug)]
-struct Progress {
-    interval: Duration,
-    said: Instant,
-}
-
-impl Progress {
-    fn new(interval: Duration) -> Self {
-        Self { interval, said: Instant::now() }
-    }
-
-    /// True once each interval.
-    fn is_due(&mut self) -> bool {
-        let is_due = self.said.elapsed() >= self.interval;
-        if is_due {
-            self.said = Instant::now();
-        }
-        is_due
-    }
-}
-
-/// Later records stand for what was decided when they were written: each simply follows the one before it.
-fn take_in(recovered: &mut Recovered, record: &Record<'_>, (segment, offset, bytes): (u32, u32, u32)) {
-    let Record { namespace, generation, key, expires_ms, .. } = *record;
-    if recovered.generations.has_been(namespace, generation) {
-        recovered.generations_unsaved = true;
-        drop(recovered.index.take_namespace(namespace));
-    }
-    if generation != recovered.generations.of(namespace) {
-        return;
-    }
-    match record.content {
-        Content::Removal => {
-            recovered.index.remove(namespace, &key);
-        }
-        Content::Vector { precision, .. } => {
-            let location = Location { segment, offset, bytes, precision, expires_ms };
-            recovered.index.insert(namespace, &key, location);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_told_once_an_interval() {
-        assert!(!Progress::new(Duration::from_secs(3600)).is_due());
-        assert!(Progress::new(Duration::ZERO).is_due());
-    }
+    is_news
 }

@@ -1,9 +1,8 @@
 //! Reads a segment from its begin to its end, a part at a time: memory does not grow with the segment.
 
 use super::{
-    disk::Disk,
     record::{RECORD_BYTES_MAX, Record},
-    segment::{HEADER_BYTES, Segment},
+    segment::Segment,
 };
 
 /// Bytes in memory at once; many times the largest record, so that little is read twice.
@@ -16,7 +15,6 @@ const BAD_BLOCKS_MAX: usize = 8;
 /// The part of a file that is in memory.
 #[derive(Debug)]
 struct Window<'a> {
-    disk: &'a Disk,
     segment: &'a Segment,
     /// Where in the file `data` begins.
     start: u64,
@@ -27,8 +25,8 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(disk: &'a Disk, segment: &'a Segment) -> Self {
-        Self { disk, segment, start: 0, data: Vec::new(), ends_badly: false, bad_blocks: 0 }
+    fn new(segment: &'a Segment) -> Self {
+        Self { segment, start: 0, data: Vec::new(), ends_badly: false, bad_blocks: 0 }
     }
 
     /// What the file has from `offset` on: as much as any record has, or all there is. Empty where it cannot be read.
@@ -49,7 +47,7 @@ impl<'a> Window<'a> {
         let mut filled = 0;
         while filled < self.data.len() {
             let end = offset + filled as u64;
-            match self.segment.read_some(self.disk, &mut self.data[filled..], end) {
+            match self.segment.read_some(&mut self.data[filled..], end) {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) => {
@@ -72,39 +70,25 @@ impl<'a> Window<'a> {
     }
 }
 
-/// What a segment holds beside its records.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Scanned {
-    pub(super) records: usize,
-    /// Places where something is not a record.
-    pub(super) gaps: usize,
-}
-
-/// Calls `found` with each record and its segment, offset and length.
-pub(super) fn scan(
-    disk: &Disk,
-    segment: &Segment,
-    mut found: impl FnMut(&Record<'_>, (u32, u32, u32)),
-) -> Scanned {
-    let mut window = Window::new(disk, segment);
-    let mut scanned = Scanned::default();
+/// Calls `found` with each record from `start` on, its offset and its length. The number of places where something is not
+/// a record.
+pub(super) fn scan(segment: &Segment, start: u64, mut found: impl FnMut(&Record<'_>, u32, u32)) -> usize {
+    let mut window = Window::new(segment);
+    let mut gaps = 0;
     let mut is_gap = false;
-    let mut offset = HEADER_BYTES as u64;
+    let mut offset = start;
     while offset < segment.bytes() {
         let seat = segment.seat(offset);
         let data = window.from(offset);
         if let Ok((record, length)) = Record::decode(data, seat) {
-            let place = (u32::try_from(offset), u32::try_from(length));
-            if let (Ok(offset), Ok(length)) = place {
-                found(&record, (segment.number, offset, length));
+            if let (Ok(offset), Ok(length)) = (u32::try_from(offset), u32::try_from(length)) {
+                found(&record, offset, length);
             }
-            segment.expires_not_before(record.expires_ms);
-            scanned.records += 1;
             is_gap = false;
             offset += length as u64;
             continue;
         }
-        scanned.gaps += usize::from(!is_gap);
+        gaps += usize::from(!is_gap);
         is_gap = true;
         let (mark, length) = (seat.mark(), data.len());
         let next = data.get(1..).and_then(|rest| rest.windows(mark.len()).position(|bytes| bytes == mark));
@@ -115,5 +99,5 @@ pub(super) fn scan(
             None => offset + (length as u64).saturating_sub(mark.len() as u64 - 1).max(1),
         };
     }
-    scanned
+    gaps
 }

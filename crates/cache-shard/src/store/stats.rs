@@ -27,6 +27,9 @@ pub(super) struct Counters {
     pub(super) evicted: Count,
     pub(super) damaged_records: Count,
     pub(super) damaged_segments: Count,
+    pub(super) moved: Count,
+    pub(super) put_bytes: Count,
+    pub(super) written_bytes: Count,
 }
 
 /// Counts since the start, and sizes now.
@@ -56,6 +59,14 @@ pub struct Stats {
     pub damaged_records: u64,
     /// Segments that were set aside.
     pub damaged_segments: u64,
+    /// Records that were written once more, because they were used or because most of their segment was dead.
+    pub moved: u64,
+    /// Bytes of the records that callers put.
+    pub put_bytes: u64,
+    /// Bytes of all that was written: records, those moved, contents.
+    pub written_bytes: u64,
+    /// Bytes of memory of the index.
+    pub index_bytes: u64,
     /// What the disk refuses, if it does.
     pub degraded: Option<String>,
 }
@@ -72,6 +83,9 @@ impl Counters {
             evicted: self.evicted.get(),
             damaged_records: self.damaged_records.get(),
             damaged_segments: self.damaged_segments.get(),
+            moved: self.moved.get(),
+            put_bytes: self.put_bytes.get(),
+            written_bytes: self.written_bytes.get(),
             ..Stats::default()
         }
     }

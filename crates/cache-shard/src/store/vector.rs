@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 /// Numbers in a vector.
 pub const WIDTH_MAX: u32 = 16_384;
+/// Characters of a text's beginning.
+pub const TEXT_CHARACTERS_MAX: usize = 200;
+/// Bytes of a text's beginning.
+pub const TEXT_BYTES_MAX: usize = 4 * TEXT_CHARACTERS_MAX;
 /// Bytes of a namespace.
 pub const NAMESPACE_BYTES_MAX: usize = 64;
 /// Time to live.
@@ -56,6 +60,8 @@ pub struct Vector {
     pub tokens: u32,
     /// Whether its text was cut.
     pub truncated: bool,
+    /// How its text begins, UTF-8: personal data, so empty unless it was asked for.
+    pub text: Bytes,
     /// The numbers: `width` × [`Element::bytes`].
     pub bytes: Bytes,
 }
@@ -77,6 +83,9 @@ pub enum Invalid {
     /// A number is NaN or infinite.
     #[error("`vector` holds NaN or infinity")]
     NotFinite,
+    /// The beginning of its text.
+    #[error("`text` has {0} characters, the limit is {TEXT_CHARACTERS_MAX}")]
+    Text(usize),
     /// Its time to live.
     #[error("`ttl_ms` is {0}, the limits are 1 and {max}", max = TTL_MAX.as_millis())]
     Ttl(u128),
@@ -91,6 +100,16 @@ impl fmt::Debug for Key {
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex(&self.0, formatter)
+    }
+}
+
+/// The part of a key that the index and the contents of segments keep; a record repeats the whole key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Prefix(pub(super) [u8; 16]);
+
+impl Prefix {
+    pub(super) fn of(key: &Key) -> Self {
+        Self(std::array::from_fn(|index| key.0[index]))
     }
 }
 
@@ -148,6 +167,10 @@ impl Vector {
         if self.bytes.len() != wanted {
             return Err(Invalid::Bytes { found: self.bytes.len(), wanted });
         }
+        let characters = String::from_utf8_lossy(&self.text).chars().count();
+        if characters > TEXT_CHARACTERS_MAX || self.text.len() > TEXT_BYTES_MAX {
+            return Err(Invalid::Text(characters));
+        }
         if self.element.are_finite(&self.bytes) { Ok(()) } else { Err(Invalid::NotFinite) }
     }
 }
@@ -172,6 +195,8 @@ pub struct Hit {
     pub created_ms: u64,
     /// How long it will still be there; never zero.
     pub remaining: Duration,
+    /// How long it was to be kept.
+    pub ttl: Duration,
 }
 
 #[cfg(test)]
@@ -186,6 +211,7 @@ mod tests {
             width: 2,
             tokens: 1,
             truncated: false,
+            text: Bytes::new(),
             bytes: Bytes::copy_from_slice(bytes),
         }
     }

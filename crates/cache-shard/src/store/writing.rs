@@ -1,17 +1,18 @@
 //! Storing, removing, clearing: one writer at a time, each record written before it is acknowledged.
 
-use std::sync::{Arc, PoisonError};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Durability, Store, Writer,
-    budget::Because,
+    class::Class,
     clock::milliseconds,
-    generations::{self, Cleared},
+    commit::Ticket,
+    generations,
     index::Location,
     record::{Content, Record},
     segment::Segment,
     trouble::{Change, Trouble, TroubleKind},
-    vector::{Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, TTL_MAX},
+    vector::{Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, Precision, Prefix, TTL_MAX},
 };
 
 /// What became of a record.
@@ -78,22 +79,40 @@ impl Store {
                 Some(error) => Err(error.clone()),
                 None => self.put(&mut writer, namespace, generation, record),
             };
-            let outcome = put.unwrap_or_else(|error| {
+            put.unwrap_or_else(|error| {
                 // What failed for one record would fail for the next one too: the disk is asked once a call.
                 if let PutError::Disk(_) = &error {
                     halt = Some(error.clone());
                 }
                 PutOutcome::Refused(error)
-            });
-            match outcome {
-                PutOutcome::Accepted => self.counters.accepted.add(1),
-                PutOutcome::Kept => self.counters.kept.add(1),
-                PutOutcome::Refused(_) => self.counters.refused.add(1),
-            }
-            outcome
+            })
         });
-        let outcomes = outcomes.collect();
+        let mut outcomes: Vec<_> = outcomes.collect();
+        let ticket = writer.ticket();
+        drop(writer);
+        self.commit_puts(ticket, &mut outcomes);
+        outcomes.iter().for_each(|outcome| self.count(outcome));
         PutAnswer { outcomes, generation }
+    }
+
+    /// Where every write is brought to the disk itself before it is acknowledged, what could not be is refused.
+    fn commit_puts(&self, ticket: Ticket, outcomes: &mut [PutOutcome]) {
+        if !outcomes.contains(&PutOutcome::Accepted) {
+            return;
+        }
+        if let Err(trouble) = self.commit(ticket) {
+            for outcome in outcomes.iter_mut().filter(|outcome| **outcome == PutOutcome::Accepted) {
+                *outcome = PutOutcome::Refused(PutError::Disk(trouble.clone()));
+            }
+        }
+    }
+
+    fn count(&self, outcome: &PutOutcome) {
+        match outcome {
+            PutOutcome::Accepted => self.counters.accepted.add(1),
+            PutOutcome::Kept => self.counters.kept.add(1),
+            PutOutcome::Refused(_) => self.counters.refused.add(1),
+        }
     }
 
     fn put(
@@ -109,51 +128,64 @@ impl Store {
             return Err(Invalid::Ttl(ttl.as_millis()).into());
         }
         let now_ms = self.timeline.now_ms();
-        let vector = &new.vector;
         if !self.is_wanted(namespace, new, now_ms)? {
             return Ok(PutOutcome::Kept);
         }
+        let vector = &new.vector;
         let record = Record {
             namespace,
+            sequence: writer.next_sequence,
             generation,
             key: new.key,
             created_ms: now_ms,
-            expires_ms: now_ms.saturating_add(milliseconds(ttl)),
-            content: Content::Vector {
-                identity: vector.identity,
-                element: vector.element,
-                precision: vector.precision,
-                width: vector.width,
-                tokens: vector.tokens,
-                truncated: vector.truncated,
-                bytes: &vector.bytes,
-            },
+            expires_ms: now_ms.saturating_add(self.jittered_ms(&new.key, ttl)),
+            ttl_ms: milliseconds(ttl),
+            content: Content::of(vector),
         };
-        let (segment, offset, bytes) = self.append(writer, &record)?;
-        let (precision, expires_ms) = (vector.precision, record.expires_ms);
-        let location = Location { segment, offset, bytes, precision, expires_ms };
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.index.insert(namespace, &new.key, location);
+        let class = Class::of_remaining(ttl);
+        let location = self.append(writer, &record, class, vector.precision)?;
+        self.counters.put_bytes.add(location.bytes as usize);
+        writer.credit.earn(location.bytes.into(), self.options.budget.segment_bytes());
+        self.write_state().point(namespace, &Prefix::of(&new.key), location);
         Ok(PutOutcome::Accepted)
+    }
+
+    /// A little less than `ttl`, so that what came together does not go together: by up to the jitter, as the key says.
+    pub(super) fn jittered_ms(&self, key: &Key, ttl: Duration) -> u64 {
+        let ttl_ms = milliseconds(ttl);
+        let part = u64::from(u16::from_le_bytes([key.0[30], key.0[31]]));
+        // At most a tenth of at most ten years, times 16 bits: far below 64 bits.
+        let most = u64::from(self.options.ttl_jitter_percent.min(100)) * ttl_ms / 100;
+        (ttl_ms - most * part / (1 << 16)).max(1)
     }
 
     /// False if a record that is as good is there.
     fn is_wanted(&self, namespace: &str, new: &NewRecord, now_ms: u64) -> Result<bool, PutError> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let there = state.index.find(namespace, &new.key).filter(|location| location.expires_ms > now_ms);
+        let mut state = self.write_state();
+        let there = state.index().find(namespace, &Prefix::of(&new.key));
+        let there = there.filter(|location| location.expires_ms > now_ms);
         if there.is_some_and(|location| !location.precision.makes_way_for(new.vector.precision)) {
             return Ok(false);
         }
-        let is_short = namespace.len() <= NAMESPACE_BYTES_MAX;
-        match is_short && state.index.has_room_for(namespace) {
+        match namespace.len() <= NAMESPACE_BYTES_MAX && state.has_room_for(namespace) {
             true => Ok(true),
             false => Err(PutError::OverBudget(format!("there is no room for the namespace `{namespace}`"))),
         }
     }
 
-    /// Writes a record; where it stands.
-    fn append(&self, writer: &mut Writer, record: &Record<'_>) -> Result<(u32, u32, u32), PutError> {
-        let appended = self.try_append(writer, record);
+    /// Writes a record that somebody put, after whatever has to go for it; where it lies.
+    pub(super) fn append(
+        &self,
+        writer: &mut Writer,
+        record: &Record<'_>,
+        class: Class,
+        precision: Precision,
+    ) -> Result<Location, PutError> {
+        let appended = self.make_room(writer, class, record.encoded_bytes()).and_then(|()| {
+            // What had to go may have been moved, under numbers of its own.
+            let record = Record { sequence: writer.next_sequence, ..*record };
+            self.write(writer, &record, class, precision)
+        });
         match &appended {
             Ok(_) => self.note(Change::Write, Ok(())),
             Err(PutError::Disk(trouble)) => self.note(Change::Write, Err(trouble)),
@@ -162,36 +194,46 @@ impl Store {
         appended
     }
 
-    fn try_append(&self, writer: &mut Writer, record: &Record<'_>) -> Result<(u32, u32, u32), PutError> {
+    /// Writes a record into the active segment of its class, which has room for it.
+    pub(super) fn write(
+        &self,
+        writer: &mut Writer,
+        record: &Record<'_>,
+        class: Class,
+        precision: Precision,
+    ) -> Result<Location, PutError> {
         // Until they are, no record may count on its generation.
         self.save_generations(writer)?;
-        let mut active = self.make_room(writer, record.encoded_bytes())?;
+        let mut active = match writer.actives[class.index()].take() {
+            Some(active) => active,
+            None => self.start_segment(writer, class)?,
+        };
         let segment = active.segment.clone();
         let offset = segment.bytes();
         let bytes = record.encode(segment.seat(offset));
         let too_long = |_| PutError::OverBudget("a segment is longer than its index can say".to_owned());
-        let place = (
-            segment.number,
-            u32::try_from(offset).map_err(too_long)?,
-            u32::try_from(bytes.len()).map_err(too_long)?,
-        );
-        let appended = active.append(&self.disk, &bytes).map_err(|unwritten| {
-            let trouble = Trouble::new("a record cannot be written", &unwritten.error);
-            (trouble, unwritten.is_cut)
-        });
+        let location = Location {
+            segment: segment.number,
+            offset: u32::try_from(offset).map_err(too_long)?,
+            bytes: u32::try_from(bytes.len()).map_err(too_long)?,
+            precision,
+            expires_ms: record.expires_ms,
+        };
+        let appended = active.append(&self.disk, record, &bytes);
         match appended {
-            Ok(()) => writer.active = Some(active),
-            Err((trouble, is_cut)) => {
+            Ok(()) => writer.actives[class.index()] = Some(active),
+            Err(unwritten) => {
+                let trouble = Trouble::new("a record cannot be written", &unwritten.error);
                 // Behind what is no record nothing more is written, and where a disk is broken the next segment may not be.
-                writer.active = Some(active).filter(|_| is_cut && trouble.kind != TroubleKind::Io);
+                let is_whole = unwritten.is_cut && trouble.kind != TroubleKind::Io;
+                writer.actives[class.index()] = Some(active).filter(|_| is_whole);
                 return Err(trouble.into());
             }
         }
-        segment.expires_not_before(record.expires_ms);
-        if self.options.durability == Durability::Interval {
-            writer.is_unsynced(&segment);
-        }
-        Ok(place)
+        writer.next_sequence += 1;
+        self.counters.written_bytes.add(bytes.len());
+        writer.has_written(&segment, self.options.durability);
+        Ok(location)
     }
 
     /// Forgets `keys`; how many were there.
@@ -203,21 +245,25 @@ impl Store {
         let mut failure = None;
         let mut removed = 0;
         for key in keys {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            let was_there = state.index.remove(namespace, key);
+            let mut state = self.write_state();
+            let was_there = state.forget(namespace, &Prefix::of(key));
             let generation = state.generations.of(namespace);
             drop(state);
             if !was_there {
                 continue;
             }
             removed += 1;
-            let record = removal(namespace, generation, *key);
             if failure.is_none() {
-                failure = self.append(&mut writer, &record).err();
+                let record = removal(namespace, generation, *key);
+                // The precision is that of no vector: nothing will lead to this record.
+                failure = self.append(&mut writer, &record, Class::REMOVALS, Precision::Int8).err();
             }
         }
+        let ticket = writer.ticket();
+        drop(writer);
         match failure {
-            None => Ok(removed),
+            None if removed > 0 => self.commit(ticket).map(|()| removed).map_err(ChangeError),
+            None => Ok(0),
             Some(PutError::Disk(trouble)) => Err(ChangeError(trouble)),
             Some(error) => {
                 let error = std::io::Error::other(error.to_string());
@@ -226,30 +272,25 @@ impl Store {
         }
     }
 
-    /// Forgets a namespace in constant time; its new generation.
+    /// Forgets a namespace: the truth of it is one number. What it held is freed and counted afterwards, where no reader
+    /// waits. Its new generation.
     ///
     /// # Errors
     /// [`ChangeError`] if it is forgotten until the next start only.
     pub fn clear(&self, namespace: &str) -> Result<u64, ChangeError> {
         let mut writer = self.lock_writer();
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = match state.generations.advance(namespace) {
-            Cleared::Namespace => Some(state.index.take_namespace(namespace)),
-            Cleared::Everything => {
-                state.index.clear();
-                None
-            }
-        };
+        let mut state = self.write_state();
+        let forgotten = state.clear(namespace);
         let generation = state.generations.of(namespace);
         drop(state);
-        // Freed here, where no reader waits.
+        let state = self.read_state();
+        forgotten.iter().for_each(|entries| state.are_dead(entries));
+        drop(state);
         drop(forgotten);
         writer.generations_unsaved = true;
         let saved = self.save_generations(&mut writer).or_else(|trouble| match trouble.kind {
-            // A full disk is a good reason to clear: the little space this takes comes from the oldest segment.
-            TroubleKind::Full if self.drop_oldest(&mut writer, Because::OverBudget)? => {
-                self.save_generations(&mut writer)
-            }
+            // A full disk is a good reason to clear: the little space this takes comes from what was cleared.
+            TroubleKind::Full if self.give_up_one(&mut writer)? => self.save_generations(&mut writer),
             TroubleKind::Full | TroubleKind::ReadOnly | TroubleKind::Io => Err(trouble),
         });
         self.note(Change::Write, saved.as_ref().copied());
@@ -260,7 +301,7 @@ impl Store {
         if !writer.generations_unsaved {
             return Ok(());
         }
-        let contents = self.state.read().unwrap_or_else(PoisonError::into_inner).generations.encode();
+        let contents = self.read_state().generations.encode();
         let saved = self.disk.replace(generations::FILE_NAME, contents.as_bytes());
         saved.map_err(|error| Trouble::new("the generations cannot be written", &error))?;
         writer.generations_unsaved = false;
@@ -269,14 +310,26 @@ impl Store {
 }
 
 impl Writer {
-    fn is_unsynced(&mut self, segment: &Arc<Segment>) {
-        if self.unsynced.last().is_none_or(|last| last.number != segment.number) {
+    /// What has been written so far.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.next_sequence)
+    }
+
+    /// True if more may be written to `segment`.
+    pub(super) fn is_active(&self, segment: &Segment) -> bool {
+        let active = self.actives[segment.class.index()].as_ref();
+        active.is_some_and(|active| active.segment.number == segment.number)
+    }
+
+    fn has_written(&mut self, segment: &Arc<Segment>, durability: Durability) {
+        if durability != Durability::Os && !self.unsynced.iter().any(|other| other.number == segment.number) {
             self.unsynced.push(segment.clone());
         }
     }
 }
 
-/// It holds until its segment is dropped, and by then every older one is gone.
+/// It holds until every segment is gone that is older than it.
 fn removal(namespace: &str, generation: u64, key: Key) -> Record<'_> {
-    Record { namespace, generation, key, created_ms: 0, expires_ms: 0, content: Content::Removal }
+    let content = Content::Removal;
+    Record { namespace, sequence: 0, generation, key, created_ms: 0, expires_ms: 0, ttl_ms: 0, content }
 }

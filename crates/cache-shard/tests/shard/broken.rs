@@ -9,8 +9,8 @@ use crate::stock::{Failing, TestClock, is_right_or_missing, open, options, recor
 const RECORDS: u16 = 5;
 
 fn opened(directory: &std::path::Path) -> (Store, Failing) {
-    let gate = Failing::default();
-    let options = Options { gate: Arc::new(gate.clone()), ..options(directory, &TestClock::new()) };
+    let gate = Failing::new(directory);
+    let options = Options { vfs: Arc::new(gate.clone()), ..options(directory, &TestClock::new()) };
     (Store::open(options).unwrap(), gate)
 }
 
@@ -81,9 +81,9 @@ fn a_block_that_cannot_be_read_at_the_start_costs_the_records_in_it() {
     assert!(put(&store, 0..count));
     drop(store);
     let bytes = std::fs::metadata(segment_of(directory.path())).unwrap().len();
-    let record_bytes = (bytes - 28) / u64::from(count);
+    let record_bytes = (bytes - 32) / u64::from(count);
     gate.fail_read(8192..12_288);
-    let options = Options { gate: Arc::new(gate.clone()), ..options(directory.path(), &TestClock::new()) };
+    let options = Options { vfs: Arc::new(gate.clone()), ..options(directory.path(), &TestClock::new()) };
     let store = Store::open(options.clone()).unwrap();
     let lost = (0..count).filter(|number| !is_right_or_missing(&store, "n", *number)).count() as u64;
     let most = 4096 / record_bytes + 2;
@@ -91,7 +91,7 @@ fn a_block_that_cannot_be_read_at_the_start_costs_the_records_in_it() {
     assert_eq!(store.stats().damaged_records, 1);
     drop(store);
     // A disk that reads nothing at all costs all, and the start waits for eight blocks of a segment only.
-    gate.fail_read(28..u64::MAX);
+    gate.fail_read(32..u64::MAX);
     let store = Store::open(options).unwrap();
     assert_eq!(store.stats().entries, 0);
     assert!(put(&store, [0]));

@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::symlink};
 
 use cache_shard::store::{Budget, OpenError, Options, Store};
 
-use crate::stock::{TestClock, get, is_right_or_missing, key, open, options, record, segment_of, stocked};
+use crate::stock::{
+    TestClock, budget, get, is_right_or_missing, key, open, options, record, segment_of, stocked,
+};
 
 const RECORDS: u16 = 5;
 
@@ -17,13 +19,13 @@ fn survivors(store: &Store) -> u16 {
 fn every_flipped_byte_of_a_segment_costs_at_most_its_own_record() {
     let directory = tempfile::tempdir().unwrap();
     let whole = stocked(directory.path(), RECORDS);
-    let record_bytes = (whole.len() - 28) / usize::from(RECORDS);
+    let record_bytes = (whole.len() - 32) / usize::from(RECORDS);
     for index in 0..whole.len() {
         let mut flipped = whole.to_vec();
         flipped[index] ^= 0x40;
         fs::write(segment_of(directory.path()), &flipped).unwrap();
         let store = open(directory.path());
-        let expected = if index < 28 { 0 } else { RECORDS - 1 };
+        let expected = if index < 32 { 0 } else { RECORDS - 1 };
         assert_eq!(survivors(&store), expected, "byte {index} of records of {record_bytes} bytes");
         assert_eq!(store.stats().damaged_records + store.stats().damaged_segments, 1, "byte {index}");
         // What was lost can be put again, and is there after a restart.
@@ -55,7 +57,7 @@ fn every_byte_flipped_under_an_open_store_costs_at_most_its_own_record() {
         flipped[index] ^= 0x01;
         fs::write(segment_of(directory.path()), &flipped).unwrap();
         // The header was read when the store was opened.
-        let lost = u16::from(index >= 28);
+        let lost = u16::from(index >= 32);
         assert_eq!(survivors(&store), RECORDS - lost, "byte {index}");
         assert_eq!(store.stats().damaged_records, u64::from(lost), "byte {index}");
         assert_eq!(survivors(&store), RECORDS - lost, "byte {index}");
@@ -67,11 +69,11 @@ fn every_byte_flipped_under_an_open_store_costs_at_most_its_own_record() {
 fn a_segment_cut_at_any_length_keeps_every_whole_record() {
     let directory = tempfile::tempdir().unwrap();
     let whole = stocked(directory.path(), RECORDS);
-    let record_bytes = (whole.len() - 28) / usize::from(RECORDS);
+    let record_bytes = (whole.len() - 32) / usize::from(RECORDS);
     for length in 0..whole.len() {
         fs::write(segment_of(directory.path()), &whole[..length]).unwrap();
         let store = open(directory.path());
-        let expected = length.saturating_sub(28) / record_bytes;
+        let expected = length.saturating_sub(32) / record_bytes;
         assert_eq!(usize::from(survivors(&store)), expected, "length {length}");
         store.put_many("n", &[record(100)], None);
         drop(store);
@@ -198,7 +200,7 @@ fn a_clock_that_went_back_over_a_restart_stands_still() {
 fn smaller_budgets_hold_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let clock = TestClock::new();
-    let budget = Budget { entries_max: 160, bytes_max: 1 << 20, segment_bytes_max: 1 << 20 };
+    let budget = budget(160, 1 << 20);
     let store = Store::open(Options { budget, ..options(directory.path(), &clock) }).unwrap();
     (0..100).for_each(|number| drop(store.put_many("n", &[record(number)], None)));
     drop(store);

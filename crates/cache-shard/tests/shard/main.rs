@@ -5,7 +5,15 @@
 
 mod stock;
 
+mod simulated;
+
 mod model;
+
+mod any_order;
+
+mod power;
+
+mod evicted;
 
 mod damaged;
 

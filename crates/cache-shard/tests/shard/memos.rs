@@ -40,8 +40,8 @@ fn a_memo_outlives_a_restart_and_a_clear_and_belongs_to_its_namespace() {
 #[test]
 fn a_memo_that_cannot_be_written_is_refused_and_the_old_one_stays() {
     let directory = tempfile::tempdir().unwrap();
-    let gate = Failing::default();
-    let options = Options { gate: Arc::new(gate.clone()), ..options(directory.path(), &TestClock::new()) };
+    let gate = Failing::new(directory.path());
+    let options = Options { vfs: Arc::new(gate.clone()), ..options(directory.path(), &TestClock::new()) };
     let store = Store::open(options).unwrap();
     put(&store, "models").unwrap();
     gate.after(0, io::ErrorKind::StorageFull);

@@ -1,16 +1,8 @@
 //! A disk that takes no more: what is there stays, what is new is refused with the reason.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    os::unix::fs::PermissionsExt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fs, io::ErrorKind, os::unix::fs::PermissionsExt, sync::Arc};
 
-use cache_shard::store::{Gate, Options, Precision, PutError, PutOutcome, Refusal, Store, TroubleKind};
+use cache_shard::store::{Options, Precision, PutError, PutOutcome, Store, TroubleKind};
 
 use crate::stock::{Failing, TestClock, is_right_or_missing, key, open, options, record, stocked, vector};
 
@@ -29,11 +21,11 @@ fn a_disk_that_fills_up_in_the_middle_of_a_record_loses_nothing_that_was_accepte
         (ErrorKind::Other, TroubleKind::Io),
     ];
     for (kind, expected) in cases {
-        for bytes_left in [0, 1, 100, 190, 500, 1000] {
+        for bytes_left in [0, 1, 100, 210, 500, 1000] {
             let directory = tempfile::tempdir().unwrap();
-            let gate = Failing::default();
+            let gate = Failing::new(directory.path());
             let clock = TestClock::new();
-            let options = Options { gate: Arc::new(gate.clone()), ..options(directory.path(), &clock) };
+            let options = Options { vfs: Arc::new(gate.clone()), ..options(directory.path(), &clock) };
             let store = Store::open(options).unwrap();
             store.put_many("n", &[record(0)], None);
             gate.after(bytes_left, kind);
@@ -60,10 +52,10 @@ fn a_disk_that_fills_up_in_the_middle_of_a_record_loses_nothing_that_was_accepte
 fn a_store_that_cannot_be_written_from_the_start_serves_what_it_has() {
     let directory = tempfile::tempdir().unwrap();
     stocked(directory.path(), 3);
-    let gate = Failing::default();
+    let gate = Failing::new(directory.path());
     gate.after(0, ErrorKind::ReadOnlyFilesystem);
     let clock = TestClock::new();
-    let store = Store::open(Options { gate: Arc::new(gate), ..options(directory.path(), &clock) }).unwrap();
+    let store = Store::open(Options { vfs: Arc::new(gate), ..options(directory.path(), &clock) }).unwrap();
     assert!(store.stats().degraded.is_some());
     assert!((0..3).all(|number| is_right_or_missing(&store, "n", number)));
     let outcomes = store.put_many("n", &[record(9)], None).outcomes;
@@ -90,9 +82,9 @@ fn a_directory_without_the_right_to_write_serves_what_it_has() {
 #[test]
 fn a_clear_that_cannot_be_written_is_true_now_and_written_later() {
     let directory = tempfile::tempdir().unwrap();
-    let gate = Failing::default();
+    let gate = Failing::new(directory.path());
     let clock = TestClock::new();
-    let options = Options { gate: Arc::new(gate.clone()), ..options(directory.path(), &clock) };
+    let options = Options { vfs: Arc::new(gate.clone()), ..options(directory.path(), &clock) };
     let store = Store::open(options.clone()).unwrap();
     store.put_many("n", &[record(1), record(2)], None);
     gate.after(0, ErrorKind::StorageFull);
@@ -109,27 +101,15 @@ fn a_clear_that_cannot_be_written_is_true_now_and_written_later() {
     assert!(!is_right_or_missing(&store, "n", 1) && !is_right_or_missing(&store, "n", 2));
 }
 
-/// A disk that has space again after it was full once.
-#[derive(Debug, Default)]
-struct FullOnce(AtomicBool);
-
-impl Gate for FullOnce {
-    fn admit_write(&self, bytes: usize) -> Result<(), Refusal> {
-        match bytes > 0 && self.0.swap(false, Ordering::Relaxed) {
-            true => Err(Refusal { written_bytes: 0, error: ErrorKind::StorageFull.into() }),
-            false => Ok(()),
-        }
-    }
-}
-
 #[test]
 fn a_clear_on_a_full_disk_makes_its_own_room() {
     let directory = tempfile::tempdir().unwrap();
-    let gate = Arc::new(FullOnce::default());
+    let gate = Failing::new(directory.path());
     let clock = TestClock::new();
-    let store = Store::open(Options { gate: gate.clone(), ..options(directory.path(), &clock) }).unwrap();
+    let options = Options { vfs: Arc::new(gate.clone()), ..options(directory.path(), &clock) };
+    let store = Store::open(options).unwrap();
     store.put_many("n", &[record(1)], None);
-    gate.0.store(true, Ordering::Relaxed);
+    gate.fail_write_once();
     let generation = store.clear("n").unwrap();
     assert_eq!((store.stats().segments, store.stats().degraded), (0, None));
     drop(store);

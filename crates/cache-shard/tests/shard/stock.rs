@@ -3,7 +3,7 @@
 use std::{
     io,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use cache_shard::store::{
-    Budget, Clock, Durability, Element, Gate, Identity, Key, NewRecord, Open, Options, Precision, Refusal,
-    Store, Vector,
+    Access, Budget, Clock, Durability, Element, Identity, Key, Kind, LockGuard, NewRecord, Options,
+    Precision, RealFs, Store, TtlMode, Vector, Vfs, VfsFile,
 };
 
 pub const WIDTH: u32 = 16;
@@ -40,61 +40,87 @@ impl Clock for TestClock {
     }
 }
 
-/// A disk that takes so many bytes and then fails, until it is mended.
-#[derive(Debug, Clone, Default)]
-pub struct Failing(Arc<Mutex<Failures>>);
+/// A file system that takes so many bytes and then fails, until it is mended.
+#[derive(Debug, Clone)]
+pub struct Failing {
+    real: RealFs,
+    failures: Arc<Mutex<Failures>>,
+}
 
 #[derive(Debug, Default)]
 struct Failures {
     write: Option<(usize, io::ErrorKind)>,
+    is_full_once: bool,
     sync: bool,
     read: Option<Range<u64>>,
 }
 
+#[derive(Debug)]
+struct FailingFile {
+    file: Arc<dyn VfsFile>,
+    is_segment: bool,
+    failures: Arc<Mutex<Failures>>,
+}
+
 impl Failing {
+    pub fn new(directory: &Path) -> Self {
+        Self { real: RealFs::new(directory), failures: Arc::default() }
+    }
+
     pub fn after(&self, bytes: usize, kind: io::ErrorKind) {
-        self.0.lock().unwrap().write = Some((bytes, kind));
+        self.failures.lock().unwrap().write = Some((bytes, kind));
+    }
+
+    /// Is full for one write, and has space again then.
+    pub fn fail_write_once(&self) {
+        self.failures.lock().unwrap().is_full_once = true;
     }
 
     pub fn fail_sync(&self) {
-        self.0.lock().unwrap().sync = true;
+        self.failures.lock().unwrap().sync = true;
     }
 
     /// No byte of a segment in this range can be read.
     pub fn fail_read(&self, range: Range<u64>) {
-        self.0.lock().unwrap().read = Some(range);
+        self.failures.lock().unwrap().read = Some(range);
     }
 
     pub fn mend(&self) {
-        *self.0.lock().unwrap() = Failures::default();
+        *self.failures.lock().unwrap() = Failures::default();
+    }
+
+    fn opened(&self, name: &str, file: Arc<dyn VfsFile>) -> Arc<dyn VfsFile> {
+        let is_segment = name.ends_with(".seg");
+        Arc::new(FailingFile { file, is_segment, failures: self.failures.clone() })
     }
 }
 
-fn eio() -> io::Error {
-    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
-}
-
-impl Gate for Failing {
-    fn admit_write(&self, bytes: usize) -> Result<(), Refusal> {
-        let mut failures = self.0.lock().unwrap();
-        let Some((left, kind)) = failures.write.as_mut() else { return Ok(()) };
+impl Failures {
+    /// How many of `bytes` still get through, where not all of them do.
+    fn admit_write(&mut self, bytes: usize) -> Result<(), (usize, io::Error)> {
+        if bytes > 0 && std::mem::take(&mut self.is_full_once) {
+            return Err((0, io::ErrorKind::StorageFull.into()));
+        }
+        let Some((left, kind)) = self.write.as_mut() else { return Ok(()) };
         if bytes <= *left && *left > 0 {
             *left -= bytes;
             return Ok(());
         }
-        let written_bytes = std::mem::take(left).min(bytes);
-        Err(Refusal { written_bytes, error: (*kind).into() })
+        Err((std::mem::take(left).min(bytes), (*kind).into()))
+    }
+
+    fn admit_change(&mut self) -> io::Result<()> {
+        self.admit_write(0).map_err(|(_, error)| error)
     }
 
     fn admit_sync(&self) -> io::Result<()> {
-        if self.0.lock().unwrap().sync { Err(eio()) } else { Ok(()) }
+        if self.sync { Err(eio()) } else { Ok(()) }
     }
 
+    /// As a system does: what is before the bad block is read.
     fn admit_read(&self, offset: u64, bytes: usize) -> io::Result<usize> {
-        let failures = self.0.lock().unwrap();
-        match &failures.read {
+        match &self.read {
             Some(bad) if bad.contains(&offset) => Err(eio()),
-            // As a system does: what is before the bad block is read.
             Some(bad) if offset < bad.start => {
                 Ok(bytes.min(usize::try_from(bad.start - offset).unwrap_or(usize::MAX)))
             }
@@ -103,14 +129,101 @@ impl Gate for Failing {
     }
 }
 
+fn eio() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+}
+
+impl Vfs for Failing {
+    fn path(&self) -> PathBuf {
+        self.real.path()
+    }
+
+    fn create_directory(&self) -> io::Result<()> {
+        self.real.create_directory()
+    }
+
+    fn lock(&self) -> io::Result<Option<LockGuard>> {
+        self.real.lock()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.real.list()
+    }
+
+    fn kind(&self, name: &str) -> io::Result<Kind> {
+        self.real.kind(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn VfsFile>> {
+        self.failures.lock().unwrap().admit_change()?;
+        Ok(self.opened(name, self.real.create(name)?))
+    }
+
+    fn open(&self, name: &str, access: Access) -> io::Result<Arc<dyn VfsFile>> {
+        if access == Access::Write {
+            self.failures.lock().unwrap().admit_change()?;
+        }
+        Ok(self.opened(name, self.real.open(name, access)?))
+    }
+
+    fn rename(&self, name: &str, next: &str) -> io::Result<()> {
+        self.failures.lock().unwrap().admit_change()?;
+        self.real.rename(name, next)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.failures.lock().unwrap().admit_change()?;
+        self.real.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.failures.lock().unwrap().admit_sync()?;
+        self.real.sync()
+    }
+}
+
+impl VfsFile for FailingFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        let admitted = match self.is_segment {
+            true => self.failures.lock().unwrap().admit_read(offset, bytes.len())?,
+            false => bytes.len(),
+        };
+        self.file.read_at(&mut bytes[..admitted], offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let admitted = self.failures.lock().unwrap().admit_write(bytes.len());
+        admitted.or_else(|(written, error)| {
+            self.file.write_at(&bytes[..written], offset)?;
+            Err(error)
+        })?;
+        self.file.write_at(bytes, offset)
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.cut(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.failures.lock().unwrap().admit_sync()?;
+        self.file.sync()
+    }
+}
+
+/// Entries and bytes at most; segments of 1 MiB.
+pub fn budget(entries_max: usize, bytes_max: u64) -> Budget {
+    Budget { entries_max, bytes_max, segment_bytes_max: 1 << 20, index_bytes_max: 1 << 30 }
+}
+
 pub fn options(directory: &Path, clock: &TestClock) -> Options {
     Options {
-        directory: directory.to_owned(),
-        budget: Budget { entries_max: 10_000, bytes_max: 64 << 20, segment_bytes_max: 1 << 20 },
+        vfs: Arc::new(RealFs::new(directory)),
+        budget: budget(10_000, 64 << 20),
         default_ttl: Duration::from_secs(60),
+        ttl_mode: TtlMode::Absolute,
+        ttl_jitter_percent: 0,
         durability: Durability::Interval,
         clock: Arc::new(clock.clone()),
-        gate: Arc::new(Open),
     }
 }
 
@@ -136,6 +249,7 @@ pub fn vector(number: u16, precision: Precision) -> Vector {
         width: WIDTH,
         tokens: u32::from(number),
         truncated: number % 2 == 1,
+        text: Bytes::new(),
         bytes: numbers.flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into(),
     }
 }
