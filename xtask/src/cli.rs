@@ -56,6 +56,7 @@ pub(crate) enum Command {
     /// kernels is the one crate with unsafe code. The sanitizer sees what compiled code and intrinsics touch, not what the
     /// tile instructions in inline assembly do: those have assertions of their shapes before them.
     Sanitize,
+    Prove(ProveArgs),
     /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
     ///
     /// Stops at the first step that fails; a table at the end shows how long each step took.
@@ -68,6 +69,24 @@ pub(crate) enum Command {
     /// What `up --detach` leaves running
     #[command(hide = true)]
     Supervise(GridArgs),
+}
+
+/// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector
+///
+/// Random operations on a simulated disk that loses its power and whose bytes rot, against a model of what may be answered;
+/// then the real program, killed again and again, against a journal of what it acknowledged. Ends with the counts, and with 1
+/// at the first wrong vector, together with the seed that finds it again.
+#[derive(Args, Debug)]
+pub(crate) struct ProveArgs {
+    /// Operations on simulated disks
+    #[arg(long, default_value_t = 10_000_000, value_name = "COUNT")]
+    pub(crate) operations: u64,
+    /// Times the real program is killed
+    #[arg(long, default_value_t = 500, value_name = "COUNT")]
+    pub(crate) kills: u64,
+    /// Begin with this seed instead of a random one
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Subcommand, Debug)]

@@ -14,7 +14,7 @@
 //! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
 //! accuracy ──▶ workspace, model ──▶ `accuracy`, which starts ml-base itself
 //! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
-//! sanitize ──▶ cargo test of kernels on nightly
+//! sanitize ──▶ cargo test of kernels on nightly               prove ──▶ two tests of cache-shard, at length
 //! ```
 
 mod cli;
@@ -25,6 +25,7 @@ mod bench;
 mod ci;
 mod down;
 mod embed;
+mod prove;
 mod sanitize;
 mod status;
 mod test;
@@ -70,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(Bench::Engine(args)) => bench::run_engine(&workspace, args.args),
         Command::Accuracy(args) => accuracy::run(&workspace, &args.args),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Prove(args) => prove::run(&workspace, &args),
         Command::Sanitize => sanitize::run(&workspace),
         Command::Ci => ci::run(&workspace),
         Command::Tidy => tidy::run(&workspace),

@@ -17,7 +17,7 @@ use self::messages::Texts;
 use crate::{
     config::{Config, Limits},
     slot::Slot,
-    store::{ChangeError, MemoError, NAMESPACE_BYTES_MAX, Stats, Store},
+    store::{ChangeError, Cursor, MemoError, NAMESPACE_BYTES_MAX, SimilarError, Stats, Store},
 };
 
 /// The service; answers once a store is in its slot.
@@ -127,12 +127,32 @@ impl Cache for Grpc {
         self.with_store(move |store| Ok(GetMemoResponse { value: store.memo(&namespace, &name) })).await
     }
 
-    async fn similar(&self, _: Request<SimilarRequest>) -> Result<Response<SimilarResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn similar(&self, request: Request<SimilarRequest>) -> Result<Response<SimilarResponse>, Status> {
+        let request = request.into_inner();
+        self.check(&request.namespace, "namespace", 0)?;
+        let (identity, probe, count) = messages::read_search(&request)?;
+        self.with_store(move |store| {
+            let found = store.similar(&request.namespace, identity, &probe, count).map_err(unsearched)?;
+            Ok(messages::write_neighbours(&found))
+        })
+        .await
     }
 
-    async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let ListRequest { namespace, from, count } = request.into_inner();
+        let count = count as usize;
+        self.check(&namespace, "count", count)?;
+        if count == 0 {
+            return Err(ApiError::new(ErrorCode::Invalid, "`count` is 0, the least is 1")
+                .at_field("count")
+                .into());
+        }
+        let answer_bytes_max = self.limits.answer_bytes_max;
+        self.with_store(move |store| {
+            let page = store.list(&namespace, Cursor(from), count, answer_bytes_max);
+            Ok(messages::write_page(page))
+        })
+        .await
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
@@ -153,6 +173,15 @@ impl Cache for Grpc {
 
 fn unwritten(error: ChangeError) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, error.to_string())
+}
+
+fn unsearched(error: SimilarError) -> ApiError {
+    let code = match error {
+        SimilarError::Busy => ErrorCode::Overloaded,
+        SimilarError::NoSuchKey => ErrorCode::NotFound,
+        SimilarError::NoDirection => ErrorCode::Invalid,
+    };
+    ApiError::new(code, error.to_string())
 }
 
 fn unkept(error: MemoError) -> ApiError {

@@ -62,6 +62,10 @@ mod reading;
 
 mod sliding;
 
+mod similar;
+
+mod listing;
+
 mod keeper;
 
 mod stats;
@@ -76,8 +80,10 @@ use std::{
 pub use budget::Budget;
 pub use clock::{Clock, SystemClock};
 pub use keeper::{Keeper, KeeperError};
+pub use listing::{Cursor, Page};
 pub use memos::{MEMO_BYTES_MAX, MEMO_NAME_BYTES_MAX, MEMOS_MAX, MemoError};
 pub use reading::Found;
+pub use similar::{Neighbour, Neighbours, Probe, SimilarError};
 pub use sliding::TtlMode;
 pub use stats::Stats;
 pub use trouble::{Trouble, TroubleKind};
@@ -179,6 +185,8 @@ pub struct Store {
     memos: Mutex<Memos>,
     commits: Commits,
     wishes: Mutex<Wishes>,
+    /// Held by the one search that runs.
+    search: Mutex<()>,
     troubles: Mutex<Troubles>,
     counters: Counters,
     _lock: Lock,
@@ -237,6 +245,7 @@ impl Store {
             memos: Mutex::new(memos),
             commits: Commits::default(),
             wishes: Mutex::default(),
+            search: Mutex::default(),
             troubles: Mutex::default(),
             counters: Counters::default(),
             options,

@@ -5,15 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::{
     cache::{
-        ElementType, GetManyResponse, NewRecord as NewRecordMessage, PrecisionClass, PutManyResponse,
-        PutResult, PutStatus, Record,
+        ElementType, GetManyResponse, ListResponse, Neighbour as NeighbourMessage,
+        NewRecord as NewRecordMessage, PrecisionClass, PutManyResponse, PutResult, PutStatus, Record,
+        SimilarRequest, SimilarResponse, similar_request,
     },
     error::{ApiError, ErrorCode},
 };
 
 use crate::store::{
-    Element, Found, Hit, Identity, Key, NewRecord, Precision, PutError, PutOutcome, Store, TroubleKind,
-    Vector,
+    Element, Found, Hit, Identity, Key, Neighbour, Neighbours, NewRecord, Page, Precision, Probe, PutError,
+    PutOutcome, Store, TroubleKind, Vector, WIDTH_MAX,
 };
 
 /// Keys of a call. A key of another length is a mistake of the caller's code, so it refuses the call.
@@ -33,6 +34,61 @@ pub(super) fn read_keys(keys: &[Bytes]) -> Result<Vec<Key>, ApiError> {
 pub(super) enum Texts {
     With,
     Without,
+}
+
+/// Neighbours of one search.
+const NEIGHBOURS_MAX: u32 = 1_000;
+
+/// Whose neighbours are wanted, and how many.
+pub(super) fn read_search(request: &SimilarRequest) -> Result<(Identity, Probe, usize), ApiError> {
+    let invalid =
+        |field: &'static str, message: String| ApiError::new(ErrorCode::Invalid, message).at_field(field);
+    let identity = digest("identity", &request.identity).map_err(|message| invalid("identity", message))?;
+    if !(1..=NEIGHBOURS_MAX).contains(&request.count) {
+        let message = format!("`count` is {}, the limits are 1 and {NEIGHBOURS_MAX}", request.count);
+        return Err(invalid("count", message));
+    }
+    let probe = match &request.probe {
+        Some(similar_request::Probe::Key(key)) => {
+            Probe::Stored(Key(digest("key", key).map_err(|message| invalid("key", message))?))
+        }
+        Some(similar_request::Probe::Vector(bytes)) => Probe::Vector(read_probe(bytes)?),
+        None => return Err(invalid("probe", "neither `vector` nor `key` is there".to_owned())),
+    };
+    Ok((Identity(identity), probe, request.count as usize))
+}
+
+fn read_probe(bytes: &Bytes) -> Result<Vec<f32>, ApiError> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() || numbers.len() > WIDTH_MAX as usize {
+        let message =
+            format!("`vector` has {} bytes, it has 4 for each of at most {WIDTH_MAX} numbers", bytes.len());
+        return Err(ApiError::new(ErrorCode::Invalid, message).at_field("vector"));
+    }
+    Ok(numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}
+
+/// What a search has found, the nearest first.
+pub(super) fn write_neighbours(found: &Neighbours) -> SimilarResponse {
+    let neighbour = |near: &Neighbour| NeighbourMessage {
+        key: Bytes::copy_from_slice(&near.key.0),
+        cosine: near.cosine,
+        record: Some(write_record(&near.hit, Texts::With)),
+    };
+    SimilarResponse { neighbours: found.nearest.iter().map(neighbour).collect(), compared: found.compared }
+}
+
+/// A page of a list.
+pub(super) fn write_page(page: Page) -> ListResponse {
+    let mut response = ListResponse { next: page.next.map_or(0, |next| next.0), ..ListResponse::default() };
+    let mut vectors = Vec::new();
+    for (key, hit) in &page.records {
+        response.keys.push(Bytes::copy_from_slice(&key.0));
+        response.records.push(write_record(hit, Texts::With));
+        vectors.extend_from_slice(&hit.vector.bytes);
+    }
+    response.vectors = vectors.into();
+    response
 }
 
 /// What was found, as bitmap, records and one piece of vectors.

@@ -127,13 +127,17 @@ pub(super) fn read_record(
     if !is_wanted {
         return Err(Miss::Stray);
     }
-    let vector = vector_of(&record, &bytes).ok_or(Miss::Stray)?;
-    let remaining = Duration::from_millis(record.expires_ms.saturating_sub(asked.now_ms));
-    Ok(Hit { vector, created_ms: record.created_ms, remaining, ttl: Duration::from_millis(record.ttl_ms) })
+    hit_of(&record, &bytes, asked.now_ms).ok_or(Miss::Stray)
 }
 
-/// The vector of a record that lies in `bytes`, sharing them; none of a removal.
-pub(super) fn vector_of(record: &Record<'_>, bytes: &Bytes) -> Option<Vector> {
+/// The hit that a record is which lies in `bytes`, sharing them; none of a removal.
+pub(super) fn hit_of(record: &Record<'_>, bytes: &Bytes, now_ms: u64) -> Option<Hit> {
+    let remaining = Duration::from_millis(record.expires_ms.saturating_sub(now_ms));
+    let ttl = Duration::from_millis(record.ttl_ms);
+    Some(Hit { vector: vector_of(record, bytes)?, created_ms: record.created_ms, remaining, ttl })
+}
+
+fn vector_of(record: &Record<'_>, bytes: &Bytes) -> Option<Vector> {
     let Content::Vector { identity, element, precision, width, tokens, truncated, text, bytes: numbers } =
         record.content
     else {

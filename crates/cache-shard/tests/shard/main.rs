@@ -13,7 +13,11 @@ mod any_order;
 
 mod power;
 
+mod proof;
+
 mod evicted;
+
+mod searched;
 
 mod damaged;
 

@@ -258,8 +258,20 @@ impl<G: Ground> Model<G> {
         self.store = Some(Store::open(self.options.clone()).unwrap());
     }
 
+    /// Something was damaged: what is missing from now on may be missing.
+    pub fn may_miss(&mut self) {
+        self.evicted += 1;
+    }
+
+    /// The power went in the middle of a step: where budgets are small, a segment may have gone that nobody counted.
+    pub fn lose_power_in_a_step(&mut self, seed: u64) {
+        self.evicted +=
+            u64::from(self.options.budget.entries_max <= 20 || self.options.budget.bytes_max <= 12_000);
+        self.lose_power(seed);
+    }
+
     /// What holds after the power was gone.
-    pub fn lose_power(&mut self, seed: u64) {
+    fn lose_power(&mut self, seed: u64) {
         self.evicted = self.evicted();
         drop(self.store.take());
         self.ground.reboot(seed);

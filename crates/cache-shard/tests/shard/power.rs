@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Lists of steps, each run once for every operation of the disk that it makes.
-const LISTS: usize = 12;
+const LISTS: usize = 40;
 const STEPS: usize = 40;
 
 fn model(disk: &SimFs, budget: Budget, durability: Durability) -> Option<Model<SimFs>> {
@@ -30,7 +30,7 @@ fn run_with_cut(steps: &[Step], budget: Budget, durability: Durability, after: u
     };
     let is_cut = steps.iter().any(|step| !model.take(step));
     if is_cut {
-        model.lose_power(after);
+        model.lose_power_in_a_step(after);
         model.compare_all();
         // It works on, and what it finds then it finds again.
         steps.iter().for_each(|step| assert!(model.take(step)));

@@ -197,6 +197,13 @@ impl SimFs {
         self.world().read_bytes
     }
 
+    /// The names that end so.
+    pub fn names(&self, endings: &[&str]) -> Vec<String> {
+        let world = self.world();
+        let names = world.names.keys();
+        names.filter(|name| endings.iter().any(|ending| name.ends_with(ending))).cloned().collect()
+    }
+
     /// What a file holds.
     pub fn contents(&self, name: &str) -> Vec<u8> {
         let world = self.world();

@@ -99,6 +99,6 @@ impl Stage {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
