@@ -17,7 +17,7 @@ pub(crate) use engine::run as run_engine;
 /// Becomes `loadtest`.
 pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
     let state = State::load_running(workspace)?;
-    let args = with_server_pids(state.as_ref(), with_url(state.as_ref(), args)?);
+    let args = with_server_pids(state.as_ref(), with_url(state.as_ref().and_then(State::url), args)?);
     Err(workspace.become_binary("loadtest", args))
 }
 
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn pids_of_the_running_grid_are_added() {
         let state = state();
-        let args = with_url(Some(&state), vec!["--file".into(), "x".into()]).unwrap();
+        let args = with_url(state.url(), vec!["--file".into(), "x".into()]).unwrap();
         let pid = std::process::id().to_string();
         let expected = ["--file", "x", "--url", "http://127.0.0.1:8888", "--server-pid", &pid];
         assert_eq!(with_server_pids(Some(&state), args), expected.map(OsString::from));

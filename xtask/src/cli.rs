@@ -21,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask up                                     build, get the model, start, try it, supervise
   cargo xtask embed --file texts.txt --out v.npy     a file of texts through the running system
+  cargo xtask cache stats                            what the shared cache holds
   cargo xtask down                                   stop it, from any terminal
   cargo xtask accuracy --candidate bfloat16          what a precision class costs in answers
   cargo xtask test                                   every test
@@ -41,6 +42,12 @@ pub(crate) enum Command {
     /// `cargo xtask embed --help` shows its options.
     #[command(disable_help_flag = true)]
     Embed(PassedOn),
+    /// Look into the running cache: stats, get, delete, clear, similar, export
+    ///
+    /// Builds and starts `cache-admin` with all arguments given, adding --url of the running shard unless there is one.
+    /// `cargo xtask cache --help` shows its commands.
+    #[command(disable_help_flag = true)]
+    Cache(PassedOn),
     /// Measure the running system, or the engine alone
     #[command(subcommand)]
     Bench(Bench),

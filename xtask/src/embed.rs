@@ -10,17 +10,16 @@ use crate::workspace::Workspace;
 
 /// Becomes `embed-file`.
 pub(crate) fn run(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
-    let args = with_url(State::load_running(workspace)?.as_ref(), args)?;
+    let args = with_url(State::load_running(workspace)?.as_ref().and_then(State::url), args)?;
     Err(workspace.become_binary("embed-file", args))
 }
 
-/// `args` with the `--url` of the running grid, unless they have one or only ask for help.
+/// `args` with `--url`, that of the running grid, unless they have one or only ask for help.
 ///
 /// # Errors
 /// Where an url is needed and nothing runs.
-pub(crate) fn with_url(state: Option<&State>, mut args: Vec<OsString>) -> Result<Vec<OsString>> {
+pub(crate) fn with_url(url: Option<String>, mut args: Vec<OsString>) -> Result<Vec<OsString>> {
     if !has_flag(&args, "--url") && !asks_for_help(&args) {
-        let url = state.and_then(State::url);
         let url =
             url.context("nothing runs: start it with `cargo xtask up`, or give `--url http://HOST:PORT`")?;
         args.extend(["--url".into(), url.into()]);

@@ -11,7 +11,7 @@
 //!                                                                  │          haproxy, embedding-single
 //!                                                                  │ each start, death, restart
 //!                                                                  ▼
-//! down, status, embed, bench ◀────────────────────── state (.sutra/run/state.json)
+//! down, status, embed, cache, bench ◀────────────────────── state (.sutra/run/state.json)
 //! accuracy ──▶ workspace, model ──▶ `accuracy`, which starts ml-base itself
 //! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
 //! sanitize ──▶ cargo test of kernels on nightly               prove ──▶ two tests of cache-shard, at length
@@ -22,6 +22,7 @@ mod console;
 
 mod accuracy;
 mod bench;
+mod cache;
 mod ci;
 mod down;
 mod embed;
@@ -67,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down => down::run(&workspace),
         Command::Status(args) => status::run(&workspace, &args),
         Command::Embed(args) => embed::run(&workspace, args.args),
+        Command::Cache(args) => cache::run(&workspace, args.args),
         Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
         Command::Bench(Bench::Engine(args)) => bench::run_engine(&workspace, args.args),
         Command::Accuracy(args) => accuracy::run(&workspace, &args.args),

@@ -15,6 +15,8 @@ use crate::process::ProcessIdentity;
 use crate::supervisor::ServiceSpec;
 use crate::workspace::Workspace;
 
+/// Name of the storage node.
+pub(crate) const CACHE_SHARD: &str = "cache-shard";
 /// Name of the service that clients talk to.
 pub(crate) const EMBEDDING_SINGLE: &str = "embedding-single";
 
@@ -130,6 +132,12 @@ impl State {
     pub(crate) fn url(&self) -> Option<String> {
         let door = self.services.iter().find(|service| service.name == EMBEDDING_SINGLE)?;
         Some(format!("http://127.0.0.1:{}", door.port))
+    }
+
+    /// Where tools reach the cache shard.
+    pub(crate) fn shard_url(&self) -> Option<String> {
+        let shard = self.services.iter().find(|service| service.name == CACHE_SHARD)?;
+        Some(format!("http://127.0.0.1:{}", shard.port))
     }
 
     /// The processes of all services that have one.

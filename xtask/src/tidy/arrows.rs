@@ -8,6 +8,7 @@
 //! engine-bench ──────▶ engine, kernels
 //! accuracy ──────────▶ protocol, vector, api-key
 //! embed-file, loadtest ▶ api-key
+//! cache-admin ───────▶ protocol, vector; cache-shard in its tests
 //! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::Violation;
 
 /// What each crate of the workspace may depend on among its own.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("embedding-single", &["protocol", "service", "vector"]),
     ("cache-shard", &["protocol", "service"]),
     ("ml-base", &["engine", "protocol", "service", "vector"]),
@@ -28,6 +29,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("service", &["protocol"]),
     ("api-key", &[]),
     ("embed-file", &["api-key"]),
+    ("cache-admin", &["cache-shard", "protocol", "vector"]),
     ("loadtest", &["api-key"]),
     ("engine-bench", &["engine", "kernels"]),
     ("accuracy", &["api-key", "protocol", "vector"]),

@@ -15,7 +15,7 @@ use super::host::Host;
 use crate::cli::GridArgs;
 use crate::haproxy::{Haproxy, INSTALL};
 use crate::model;
-use crate::state::{Balancer, EMBEDDING_SINGLE};
+use crate::state::{Balancer, CACHE_SHARD, EMBEDDING_SINGLE};
 use crate::supervisor::{Limits, RestartPolicy};
 
 /// Replicas where nothing else is asked for and HAProxy is there: one of them can die.
@@ -68,7 +68,7 @@ impl Role<'_> {
     /// Name in messages, in the state file, and of the log.
     pub(super) fn name(self) -> String {
         match self {
-            Self::CacheShard => "cache-shard".to_owned(),
+            Self::CacheShard => CACHE_SHARD.to_owned(),
             Self::MlBase { index } => format!("ml-base-{}", index + 1),
             Self::Haproxy { .. } => "haproxy".to_owned(),
             Self::EmbeddingSingle => EMBEDDING_SINGLE.to_owned(),

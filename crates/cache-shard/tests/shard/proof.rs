@@ -47,7 +47,7 @@ fn flip(disk: &SimFs, random: &mut StdRng) -> bool {
 /// Works on one disk.
 fn work(seed: u64, operations: u64, counts: &mut Counts) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut runner = TestRunner::deterministic();
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng(&mut random));
     let budget = budget().new_tree(&mut runner).unwrap().current();
     let durability = if seed % 2 == 0 { Durability::Interval } else { Durability::Always };
     let rots = seed % 3 == 0;
@@ -57,8 +57,8 @@ fn work(seed: u64, operations: u64, counts: &mut Counts) {
     let steps = step();
     for _ in 0..operations {
         // A runner of its own for each, so that they differ from disk to disk.
-        let choice = TestRunner::new_with_rng(ProptestConfig::default(), rng(&mut random));
-        let step = steps.new_tree(&mut { choice }).unwrap().current();
+        let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng(&mut random));
+        let step = steps.new_tree(&mut runner).unwrap().current();
         if random.random_ratio(1, CUT_ONE_IN) {
             disk.cut_power_after(disk.operations() + random.random_range(0..12));
         }
