@@ -41,6 +41,6 @@ pub use goldens::{Golden, goldens, largest_delta};
 pub use grid::{Grid, GridBuilder};
 pub use load::{Figures, Load, LoadPlan, Record};
 pub use model_dir::model_dir;
-pub use program::{Memory, Program};
+pub use program::{Memory, Program, binary};
 pub use tiny_model::TinyModel;
 pub use until::{PATIENCE, until, within_patience};

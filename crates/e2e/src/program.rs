@@ -121,8 +121,11 @@ impl Program {
     }
 }
 
-/// Beside the folder of the test programs, where cargo puts it.
-fn binary(name: &str) -> PathBuf {
+/// Where one of our programs lies: beside the folder of the test programs, where cargo puts it.
+///
+/// # Panics
+/// If it has not been built.
+pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(|deps| deps.parent()).unwrap().join(name);
     assert!(

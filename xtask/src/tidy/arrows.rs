@@ -8,7 +8,7 @@
 //! engine-bench ──────▶ engine, kernels
 //! accuracy ──────────▶ protocol, vector, api-key
 //! embed-file, loadtest ▶ api-key
-//! cache-admin ───────▶ protocol, vector; cache-shard in its tests
+//! cache-admin ───────▶ protocol, vector
 //! engine, kernels, vector: no network, no async         services never depend on each other
 //! ```
 
@@ -29,7 +29,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("service", &["protocol"]),
     ("api-key", &[]),
     ("embed-file", &["api-key"]),
-    ("cache-admin", &["cache-shard", "protocol", "vector"]),
+    ("cache-admin", &["protocol", "vector"]),
     ("loadtest", &["api-key"]),
     ("engine-bench", &["engine", "kernels"]),
     ("accuracy", &["api-key", "protocol", "vector"]),

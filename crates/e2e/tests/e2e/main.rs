@@ -8,6 +8,8 @@ mod vectors;
 
 mod cache;
 
+mod cache_admin;
+
 mod shared;
 
 mod precision;

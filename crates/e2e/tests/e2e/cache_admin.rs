@@ -1,6 +1,4 @@
-//! The commands as a user starts them, on real shards.
-
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+//! The commands of cache-admin as a user starts them, on real shards.
 
 use std::{path::Path, process::Output, sync::Arc};
 
@@ -9,6 +7,7 @@ use cache_shard::store::{
     Budget, Durability, Element, Identity, Key, NewRecord, Options, Precision, RealFs, Store, SystemClock,
     TtlMode, Vector,
 };
+use e2e::binary;
 use serde_json::Value;
 use tokio::{net::TcpListener, process::Command, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -90,7 +89,7 @@ impl Shards {
     }
 
     async fn run(&self, args: &[&str]) -> Output {
-        let program = env!("CARGO_BIN_EXE_cache-admin");
+        let program = binary("cache-admin");
         Command::new(program).args(args).args(["--url", &self.urls]).output().await.unwrap()
     }
 
@@ -156,7 +155,7 @@ async fn an_export_holds_every_record_and_a_clear_leaves_none() {
 
 #[tokio::test]
 async fn a_shard_that_is_not_there_is_named() {
-    let program = env!("CARGO_BIN_EXE_cache-admin");
+    let program = binary("cache-admin");
     let output = Command::new(program).args(["stats", "--url", "http://127.0.0.1:1"]).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
