@@ -41,7 +41,7 @@ const VISITS_MAX: u8 = 3;
 
 /// The entries of a namespace.
 #[derive(Debug)]
-pub(super) struct Entries([HashTable<Slot>; STRIPES]);
+pub(super) struct Entries(Box<[HashTable<Slot>; STRIPES]>);
 
 /// Where a record lies, and what decides whether it is still wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ struct Slot {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    namespaces: HashMap<Box<str>, Box<Entries>>,
+    namespaces: HashMap<Box<str>, Entries>,
     entries: usize,
 }
 
@@ -129,8 +129,8 @@ impl Slot {
 }
 
 impl Entries {
-    fn new() -> Box<Self> {
-        Box::new(Self(array::from_fn(|_| HashTable::new())))
+    fn new() -> Self {
+        Self(Box::new(array::from_fn(|_| HashTable::new())))
     }
 
     fn len(&self) -> usize {
@@ -138,7 +138,7 @@ impl Entries {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.0.iter().map(HashTable::allocation_size).sum::<usize>()
+        size_of_val(&*self.0) + self.0.iter().map(HashTable::allocation_size).sum::<usize>()
     }
 
     fn find(&self, prefix: &Prefix) -> Option<&Slot> {
@@ -170,7 +170,7 @@ impl Index {
 
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
-        self.namespaces.values().map(|entries| entries.bytes()).sum()
+        self.namespaces.values().map(Entries::bytes).sum()
     }
 
     pub(super) fn find(&self, namespace: &str, prefix: &Prefix) -> Option<Location> {
@@ -227,14 +227,14 @@ impl Index {
     }
 
     /// Forgets a namespace. What it held is returned, to be freed where nobody waits for it.
-    pub(super) fn take_namespace(&mut self, namespace: &str) -> Option<Box<Entries>> {
+    pub(super) fn take_namespace(&mut self, namespace: &str) -> Option<Entries> {
         let entries = self.namespaces.remove(namespace);
         self.entries -= entries.as_ref().map_or(0, |entries| entries.len());
         entries
     }
 
     /// Forgets everything; what there was.
-    pub(super) fn take_all(&mut self) -> Vec<Box<Entries>> {
+    pub(super) fn take_all(&mut self) -> Vec<Entries> {
         self.entries = 0;
         std::mem::take(&mut self.namespaces).into_values().collect()
     }

@@ -74,7 +74,7 @@ impl State {
 
     /// Forgets a namespace, and with one too many all of them. What it held is returned, to be counted and freed where
     /// nobody waits for it.
-    pub(super) fn clear(&mut self, namespace: &str) -> Vec<Box<Entries>> {
+    pub(super) fn clear(&mut self, namespace: &str) -> Vec<Entries> {
         match self.generations.advance(namespace) {
             Cleared::Namespace => self.index.take_namespace(namespace).into_iter().collect(),
             Cleared::Everything => self.index.take_all(),

@@ -1,9 +1,6 @@
 //! The real program, killed, stopped and held in the middle of its work: what it acknowledged is there when it is back.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use protocol::cache::{PutStatus, cache_client::CacheClient};
 use rustix::process::Signal;
@@ -13,7 +10,7 @@ use tonic::transport::Channel;
 use crate::{
     door::{INTERVAL, all, client, get, put, vector},
     program::{PROGRAM, Program, command},
-    stage::variable,
+    stage::{say, variable},
 };
 
 /// Rounds of a test run; `cargo xtask prove` runs more.
@@ -69,8 +66,7 @@ async fn write_and_end(signal: Signal, rounds: usize) {
     let acknowledged = journal.0.lock().unwrap().len();
     let asked: usize = CALLS.iter().cycle().take(rounds).sum();
     assert!(acknowledged >= asked * CALL_RECORDS as usize, "{acknowledged}");
-    let found = format!("{rounds} rounds of {signal:?}: {acknowledged} acknowledged, 0 missing, 0 wrong");
-    writeln!(std::io::stderr(), "{found}").unwrap();
+    say(&format!("{rounds} rounds of {signal:?}: {acknowledged} acknowledged, 0 missing, 0 wrong"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

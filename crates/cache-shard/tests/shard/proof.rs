@@ -2,8 +2,6 @@
 //!
 //! `cargo xtask prove` runs this with ten million operations; a test run takes fewer.
 
-use std::io::Write;
-
 use cache_shard::store::{Durability, Options};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -12,7 +10,7 @@ use crate::{
     any_order::budget,
     model::{Model, step},
     simulated::SimFs,
-    stage::variable,
+    stage::{say, variable},
     stock::{TestClock, options},
 };
 
@@ -49,8 +47,8 @@ fn work(seed: u64, operations: u64, counts: &mut Counts) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng(&mut random));
     let budget = budget().new_tree(&mut runner).unwrap().current();
-    let durability = if seed % 2 == 0 { Durability::Interval } else { Durability::Always };
-    let rots = seed % 3 == 0;
+    let durability = if seed.is_multiple_of(2) { Durability::Interval } else { Durability::Always };
+    let rots = seed.is_multiple_of(3);
     let (disk, clock) = (SimFs::default(), TestClock::new());
     let options = Options { budget, durability, ..options(std::path::Path::new(""), &clock) };
     let mut model = Model::new(disk.clone(), options, clock).unwrap();
@@ -95,9 +93,9 @@ fn so_many_operations_with_faults_bring_no_wrong_vector() {
         outcome.unwrap_or_else(|_| panic!("again with SUTRA_PROOF_SEED={disk_seed}"));
         disks += 1;
         if disks % 500 == 0 {
-            writeln!(std::io::stderr(), "{counts:?}").unwrap();
+            say(&format!("{counts:?}"));
         }
     }
-    writeln!(std::io::stderr(), "seed {seed}: {counts:?}, 0 wrong vectors").unwrap();
+    say(&format!("seed {seed}: {counts:?}, 0 wrong vectors"));
     assert!(counts.cuts > 0 && counts.compared > counts.operations / 4, "{counts:?}");
 }

@@ -40,7 +40,7 @@ fn random(number: u16, random: &mut StdRng) -> (NewRecord, Vec<f32>) {
         identity: MODEL,
         element,
         precision: Precision::Float16,
-        width: WIDTH as u32,
+        width: u32::try_from(WIDTH).unwrap(),
         tokens: 3,
         truncated: false,
         text: Bytes::from(format!("text {number}")),
