@@ -181,7 +181,7 @@ async fn stats_have_the_fields_of_the_plan_and_say_how_the_shard_is() {
     let mut connection = grid.connect().await;
     let l2: Value = json!({
         "hits": 0, "misses": 0, "hit_rate": 0.0, "enabled": false, "backend": "sutra-storage",
-        "state": "off", "entries": 0, "bytes": 0, "degraded": false,
+        "state": "off", "entries": 0, "bytes": 0, "degraded": false, "shards": [],
     });
     let empty = json!({
         "l1": {"size": 0, "hits": 0, "misses": 0, "hit_rate": 0.0},

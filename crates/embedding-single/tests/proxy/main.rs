@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail their test")]
 
+mod asking;
 mod client;
 mod fake;
 mod fake_shard;
@@ -14,3 +15,4 @@ mod gates;
 mod input;
 mod prompts;
 mod shard;
+mod shards;
