@@ -13,6 +13,7 @@ mod cache;
 mod faults;
 mod gates;
 mod input;
+mod joins;
 mod prompts;
 mod shard;
 mod shards;
