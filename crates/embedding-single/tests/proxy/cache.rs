@@ -9,13 +9,14 @@ use crate::{
     grid::Grid,
 };
 
-fn unit(text: &str) -> Vec<f32> {
+/// What a text gives by default.
+pub(crate) fn unit(text: &str) -> Vec<f32> {
     let row = vector(text, WIDTH);
     let norm = row.iter().map(|number| number.powi(2)).sum::<f32>().sqrt();
     row.iter().map(|number| number / norm).collect()
 }
 
-fn assert_close(row: &[f32], expected: &[f32]) {
+pub(crate) fn assert_close(row: &[f32], expected: &[f32]) {
     assert_eq!(row.len(), expected.len());
     assert!(row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{row:?} {expected:?}");
 }

@@ -44,6 +44,8 @@ pub(crate) struct State {
     prompts: Mutex<(BTreeMap<String, String>, String)>,
     calls: watch::Sender<Vec<Vec<String>>>,
     open: watch::Sender<bool>,
+    /// Calls that hold one of these wait.
+    held: watch::Sender<Vec<String>>,
     cancelled: watch::Sender<usize>,
     flaked: Mutex<HashSet<String>>,
 }
@@ -65,6 +67,7 @@ impl Fake {
             prompts: Mutex::default(),
             calls: watch::Sender::default(),
             open: watch::Sender::new(true),
+            held: watch::Sender::default(),
             cancelled: watch::Sender::default(),
             flaked: Mutex::default(),
         });
@@ -100,6 +103,11 @@ impl Fake {
 
     pub(crate) fn release(&self) {
         self.state.open.send_replace(true);
+    }
+
+    /// Only calls with one of these texts wait from now on.
+    pub(crate) fn hold_texts(&self, texts: &[&str]) {
+        self.state.held.send_replace(texts.iter().map(ToString::to_string).collect());
     }
 
     /// The texts of each call so far, with what went in front of them.
@@ -142,6 +150,8 @@ impl Inference for Service {
         state.calls.send_modify(|calls| calls.push(items.iter().map(text_of).collect()));
         let mut held = Held(state, false);
         state.open.subscribe().wait_for(|open| *open).await.unwrap();
+        let is_free = |texts: &Vec<String>| items.iter().all(|item| !texts.contains(&text_of(item)));
+        state.held.subscribe().wait_for(is_free).await.unwrap();
         held.1 = true;
         let identity = state.identity.lock().unwrap().clone();
         if expected_identity != identity {
