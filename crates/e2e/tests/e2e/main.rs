@@ -32,6 +32,8 @@ mod killed;
 
 mod shard;
 
+mod shards;
+
 mod balancer;
 
 mod replicas;
