@@ -72,13 +72,14 @@ async fn after_a_join_texts_are_found_at_their_owner_before_it_and_copied_to_the
     assert_eq!(hits(&mut after, &texts()).await, TEXTS);
     let asks = metric(&mut after, "l2_second_asks_total", "").await;
     assert!(asks > 0 && metric(&mut after, "l2_second_finds_total", "").await == asks);
+    let moved = usize::try_from(asks).unwrap();
     // Not before the old owners have answered for a while: one of them could owe a clear.
     until(async || {
         assert_eq!(hits(&mut after, &texts()).await, TEXTS);
-        grown.held() == TEXTS + asks as usize
+        grown.held() == TEXTS + moved
     })
     .await;
-    let copied = grown.shards[2].stored(asks as usize).await;
+    let copied = grown.shards[2].stored(moved).await;
     assert!(copied.iter().all(|record| (1..=86_400_000).contains(&record.ttl_ms)));
     let asked = metric(&mut after, "l2_second_asks_total", "").await;
     assert_eq!(hits(&mut after, &texts()).await, TEXTS);

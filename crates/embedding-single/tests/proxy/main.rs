@@ -14,6 +14,7 @@ mod faults;
 mod gates;
 mod input;
 mod joins;
+mod model_change;
 mod peers_bugs;
 mod prompts;
 mod shard;
