@@ -45,6 +45,20 @@ pub(crate) enum L2Call {
     Skipped,
 }
 
+impl L2Call {
+    const ALL: [Self; 5] = [Self::Answered, Self::Late, Self::Unavailable, Self::Wrong, Self::Skipped];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Late => "late",
+            Self::Unavailable => "unavailable",
+            Self::Wrong => "wrong",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// What became of a vector that was to be stored in the cache shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -60,6 +74,22 @@ pub(crate) enum Written {
     Expired,
     /// The queue was full.
     NoRoom,
+}
+
+impl Written {
+    const ALL: [Self; 6] =
+        [Self::Accepted, Self::Kept, Self::Stale, Self::Refused, Self::Expired, Self::NoRoom];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Kept => "kept",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::NoRoom => "no_room",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -212,14 +242,7 @@ impl ShardMetrics {
 
     /// Counts a lookup.
     pub(crate) fn l2_call(&self, call: L2Call) {
-        let result = match call {
-            L2Call::Answered => "answered",
-            L2Call::Late => "late",
-            L2Call::Unavailable => "unavailable",
-            L2Call::Wrong => "wrong",
-            L2Call::Skipped => "skipped",
-        };
-        self.all.l2_calls.get_or_create(&self.label(result)).inc();
+        self.all.l2_calls.get_or_create(&self.label(call.name())).inc();
     }
 
     /// Notes how long a request waited.
@@ -238,16 +261,21 @@ impl ShardMetrics {
 
     /// Counts vectors that were to be stored.
     pub(crate) fn written(&self, written: Written, count: usize) {
-        let result = match written {
-            Written::Accepted => "accepted",
-            Written::Kept => "kept",
-            Written::Stale => "stale",
-            Written::Refused => "refused",
-            Written::Expired => "expired",
-            Written::NoRoom => "no_room",
-        };
         if count > 0 {
-            self.all.l2_writes.get_or_create(&self.label(result)).inc_by(count as u64);
+            self.all.l2_writes.get_or_create(&self.label(written.name())).inc_by(count as u64);
+        }
+    }
+
+    /// Shows the shard no more: it has left, and names of those that come and go would add up.
+    pub(crate) fn forget(&self) {
+        let label = ShardLabel { shard: self.shard.clone() };
+        self.all.l2_call_seconds.remove(&label);
+        self.all.l2_rejected.remove(&label);
+        for call in L2Call::ALL {
+            self.all.l2_calls.remove(&self.label(call.name()));
+        }
+        for written in Written::ALL {
+            self.all.l2_writes.remove(&self.label(written.name()));
         }
     }
 

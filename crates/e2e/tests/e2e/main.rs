@@ -12,6 +12,8 @@ mod shared;
 
 mod precision;
 
+mod classes;
+
 mod several;
 
 mod unusual;

@@ -27,8 +27,9 @@ impl Programs {
 /// ml-base with the model of this directory.
 pub(crate) fn start_ml_base(model: &Path, arguments: &[&str]) -> Program {
     let model = model.to_str().unwrap();
-    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50", "--dtype", "float32"];
-    Program::start("ml-base", &[&own, arguments].concat())
+    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50"];
+    let dtype: &[&str] = if arguments.contains(&"--dtype") { &[] } else { &["--dtype", "float32"] };
+    Program::start("ml-base", &[&own, dtype, arguments].concat())
 }
 
 /// embedding-single in front of this ml-base. It uses shards where the arguments name a port or a list.

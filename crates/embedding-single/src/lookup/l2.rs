@@ -87,12 +87,15 @@ pub(crate) struct Shown {
     pub(crate) sight: Sight,
 }
 
-/// Shards that may not have been cleared, and why.
+/// Shards that may not have been cleared, and why; none of them where none is known yet.
 #[derive(Debug)]
 pub(crate) struct NotCleared(Vec<(Arc<str>, ShardError)>);
 
 impl fmt::Display for NotCleared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            formatter.write_str("none of them is known yet")?;
+        }
         for (index, (name, error)) in self.0.iter().enumerate() {
             let between = if index == 0 { "" } else { "; " };
             write!(formatter, "{between}{name}: {error}")?;
@@ -173,6 +176,9 @@ impl L2 {
         self.registrar.owe_those_that_left();
         let roster = self.roster();
         let all: Vec<_> = roster.members().iter().map(|member| &**member).collect();
+        if all.is_empty() {
+            return Err(NotCleared(Vec::new()));
+        }
         let (cleared, mut failed) = clear_each(&all).await;
         if all.len() > 1 {
             // Once more: a proxy may have copied a vector from a shard that was not cleared yet to one that was.

@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use embedding_single::{Proxy, Resolve};
 use futures::future::BoxFuture;
+use hyper::StatusCode;
 use serde_json::json;
 use service::lifecycle::State;
 use tokio::sync::watch;
@@ -172,7 +173,12 @@ async fn a_name_that_is_not_known_yet_costs_nothing_and_is_asked_for_again() {
     assert_eq!(hits(&mut connection, &texts()).await, 0);
     let stats = l2(&mut connection).await;
     assert_eq!((&stats["state"], &stats["shards"]), (&json!("down"), &json!([])));
-    assert_eq!(clear(&mut connection).await.json(), json!({"cleared": 0}));
+    let not_cleared = clear(&mut connection).await;
+    assert_eq!(not_cleared.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        not_cleared.json()["error"].as_str().unwrap().contains("none of them is known yet"),
+        "{not_cleared:?}"
+    );
     let shard = FakeShard::start().await;
     name.set(&[&shard]);
     seen(&mut connection, 1).await;
@@ -201,6 +207,8 @@ async fn a_shard_that_joins_by_its_name_is_warm_and_one_that_leaves_takes_its_sh
     let found = hits(&mut connection, &texts()).await;
     assert!((1..TEXTS).contains(&found), "{found}");
     assert_eq!(one.lookups(), lookups);
+    let of_it = format!(r#"shard="{}""#, one.address);
+    assert_eq!(metric(&mut connection, "l2_calls_total", &of_it).await, 0, "it is not shown any more");
 }
 
 #[tokio::test]

@@ -84,6 +84,11 @@ impl Member {
         Self { name, shard, breaker, watch, debt, write_back, metrics, told, _background: stop.drop_guard() }
     }
 
+    /// It has left the list.
+    pub(super) fn leave(&self) {
+        self.metrics.forget();
+    }
+
     /// `host:port`, as it was configured.
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name

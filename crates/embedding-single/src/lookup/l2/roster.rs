@@ -149,6 +149,7 @@ impl Registrar {
         let mut is_left = false;
         for member in gone {
             is_left = true;
+            member.leave();
             left.retain(|(known, _)| known != member.name());
             left.push_front((member.name().clone(), member.debt().clone()));
         }

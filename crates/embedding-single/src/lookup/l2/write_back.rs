@@ -298,3 +298,35 @@ impl Writer {
 fn remaining_ms(entry: &Entry, now: Instant) -> u64 {
     u64::try_from(entry.expires.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(room: &Room) -> [Part; 2] {
+        [(); 2].map(|()| Part { room: room.clone(), taken: Arc::default() })
+    }
+
+    #[test]
+    fn no_shard_takes_the_room_of_another() {
+        let room = Room::new(1000);
+        room.divide(2);
+        let [one, other] = parts(&room);
+        let taken = one.take(500).unwrap();
+        assert!(one.take(1).is_none());
+        assert!(other.take(500).is_some());
+        drop(taken);
+        assert!(one.take(501).is_none() && one.take(500).is_some());
+    }
+
+    #[test]
+    fn the_whole_holds_also_while_a_shard_has_more_than_its_new_part() {
+        let room = Room::new(1000);
+        let [one, other] = parts(&room);
+        let taken = one.take(800).unwrap();
+        room.divide(2);
+        assert!(other.take(300).is_none());
+        drop(taken);
+        assert!(other.take(300).is_some());
+    }
+}
