@@ -58,7 +58,7 @@ use crate::{
         l1::L1,
         l2::{L2, resolve::System},
     },
-    metrics::Metrics,
+    metrics::{Metrics, ShardsUp},
     miss::{Dispatcher, ml_base::MlBase},
     models::{Accepted, Models},
     precision::Classes,
@@ -113,6 +113,9 @@ impl Proxy {
             .as_ref()
             .map(|shards| L2::start(shards, &config, resolve, l1.clone(), metrics.clone(), stop.clone()));
         let l2 = l2.transpose().context("--shards cannot be used")?.map(Arc::new);
+        if let Some(l2) = l2.clone() {
+            registry.register_collector(Box::new(ShardsUp(l2)));
+        }
         let models = Models::start(
             ml_base.clone(),
             l2.clone(),

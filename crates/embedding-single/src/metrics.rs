@@ -5,11 +5,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
 
-use crate::lookup::l1::L1;
+use crate::lookup::{
+    l1::L1,
+    l2::{L2, ShardState, Shown},
+};
 
 const CHUNK_TEXTS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -281,6 +284,22 @@ impl ShardMetrics {
 
     fn label(&self, result: &'static str) -> ShardResultLabel {
         ShardResultLabel { shard: self.shard.clone(), result }
+    }
+}
+
+/// Reads which shards are asked when it is asked for.
+#[derive(Debug)]
+pub(crate) struct ShardsUp(pub(crate) Arc<L2>);
+
+impl Collector for ShardsUp {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 for a cache shard that is asked, 0 for one that is left alone";
+        let mut family = encoder.encode_descriptor("l2_shard_up", help, None, MetricType::Gauge)?;
+        for Shown { name, state, .. } in self.0.shown() {
+            let gauge = ConstGauge::new(i64::from(state == ShardState::Up));
+            gauge.encode(family.encode_family(&ShardLabel { shard: name })?)?;
+        }
+        Ok(())
     }
 }
 

@@ -189,6 +189,17 @@ async fn a_name_that_is_not_known_yet_costs_nothing_and_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_name_is_resolved_by_the_system() {
+    let (fake, shard) = (Fake::start().await, FakeShard::start().await);
+    let name = format!("dns:127.0.0.1:{}", shard.address.port());
+    let (address, lifecycle, _stop) = proxy(&format!("http://{}", fake.address), &["--shards", &name]).await;
+    lifecycle.wait_for(State::Ready).await;
+    let mut connection = Connection::open(address).await;
+    seen(&mut connection, 1).await;
+    assert_eq!(l2(&mut connection).await["shards"][0]["name"], shard.address.to_string());
+}
+
+#[tokio::test]
 async fn a_shard_that_joins_by_its_name_is_warm_and_one_that_leaves_takes_its_share() {
     let (fake, name, mut connection, _stop) = named().await;
     let shards = [FakeShard::start().await, FakeShard::start().await, FakeShard::start().await];

@@ -150,6 +150,9 @@ async fn a_lost_shard_costs_its_share_of_the_hits_and_nothing_else() {
         assert_eq!(found.json()["embeddings"], computed.json()["embeddings"]);
     }
     until(async || l2(&mut other).await["state"] == "partial").await;
+    let of_lost = format!(r#"shard="{address}""#);
+    assert_eq!(metric(&mut other, "l2_shard_up", &of_lost).await, 0);
+    assert_eq!(metric(&mut other, "l2_shard_up", "").await, 2);
     let back = FakeShard::start_at(address).await;
     // What was computed while it was away waited for it.
     back.stored(held[0]).await;

@@ -7,6 +7,9 @@
 //!        │                                                             └────▶ written to the first
 //!        └─ all within one deadline; whoever is late has missed
 //! ```
+//!
+//! Non-goals: no third in rank. Where two shards join at once, a key that both of them precede its old owner for is
+//! computed again.
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
