@@ -1,7 +1,7 @@
 //! Another model under traffic: no request fails, and no answer holds vectors of two.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 
@@ -24,8 +24,8 @@ const CLIENTS: usize = 8;
 struct Traffic {
     clients: JoinSet<()>,
     stop: CancellationToken,
-    /// First digits of the identities that have answered since they were asked for last.
-    seen: Arc<Mutex<BTreeSet<String>>>,
+    /// First digits of the identity that has answered each client last.
+    seen: Arc<Mutex<BTreeMap<usize, String>>>,
 }
 
 impl Traffic {
@@ -39,12 +39,12 @@ impl Traffic {
         traffic
     }
 
-    /// Waits until answers come, and all of them from this identity.
+    /// Waits until every client has had an answer from this identity, so that none still asks for another.
     async fn only(&self, digits: &str) {
         self.seen.lock().unwrap().clear();
         until(async || {
-            let seen = std::mem::take(&mut *self.seen.lock().unwrap());
-            seen.len() == 1 && seen.contains(digits)
+            let seen = self.seen.lock().unwrap();
+            seen.len() == CLIENTS && seen.values().all(|seen| seen == digits)
         })
         .await;
     }
@@ -60,7 +60,7 @@ async fn ask_on(
     client: usize,
     model: Option<&'static str>,
     stop: CancellationToken,
-    seen: Arc<Mutex<BTreeSet<String>>>,
+    seen: Arc<Mutex<BTreeMap<usize, String>>>,
 ) {
     for round in 0.. {
         if stop.is_cancelled() {
@@ -80,7 +80,7 @@ async fn ask_on(
         for (row, text) in answer.rows().iter().zip(&texts) {
             assert_eq!(*row, vector_of(digits, text, WIDTH), "{text} by {digits}");
         }
-        seen.lock().unwrap().insert(digits.to_owned());
+        seen.lock().unwrap().insert(client, digits.to_owned());
     }
 }
 

@@ -6,6 +6,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use service::lifecycle::State;
 use tokio_util::sync::DropGuard;
+use tonic::Code;
 
 use crate::{
     asking::{clear, embed, l2, metric, until},
@@ -166,7 +167,7 @@ async fn lies_of_one_shard_are_its_own() {
     let (mut one, _, _stop) = grid.proxy(&[]).await;
     let computed = ask(&mut one, &texts(0)).await;
     let held = grid.stored(TEXTS).await;
-    for lie in [Mode::LieHits, Mode::LieIdentity, Mode::LieBytes] {
+    for lie in [Mode::LieIdentity, Mode::LieBytes, Mode::Refuse(Code::DataLoss)] {
         grid.shards[1].set(lie);
         // The neighbour in rank would answer a lie as well as the owner does.
         let (mut other, _, _stop) = grid.proxy(&["--shard-join-window", "0"]).await;
