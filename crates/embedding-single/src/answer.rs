@@ -24,6 +24,7 @@ use crate::{
 const CACHE: HeaderName = HeaderName::from_static("x-cache");
 const CACHE_HITS: HeaderName = HeaderName::from_static("x-cache-hits");
 const MODEL_IDENTITY: HeaderName = HeaderName::from_static("x-model-identity");
+const TOKENS: HeaderName = HeaderName::from_static("x-tokens");
 const PRECISION: HeaderName = HeaderName::from_static("x-precision");
 const TOTAL_TIME: HeaderName = HeaderName::from_static("x-total-time");
 const CACHE_TIME: HeaderName = HeaderName::from_static("x-cache-time");
@@ -32,11 +33,12 @@ const QUEUE_TIME: HeaderName = HeaderName::from_static("x-queue-time");
 const INFERENCE_TIME: HeaderName = HeaderName::from_static("x-inference-time");
 
 /// Every header an answer may carry, for web pages that want to read them.
-pub(crate) const HEADERS: [HeaderName; 9] = [
+pub(crate) const HEADERS: [HeaderName; 10] = [
     CACHE,
     CACHE_HITS,
     MODEL_IDENTITY,
     PRECISION,
+    TOKENS,
     TOTAL_TIME,
     CACHE_TIME,
     TOKENIZATION_TIME,
@@ -100,12 +102,18 @@ fn headers(rendering: &Rendering) -> HeaderMap {
         (CACHE_HITS, HeaderValue::from(*hits)),
         (MODEL_IDENTITY, value(&rendering.model.identity)),
         (PRECISION, HeaderValue::from_static(lowest_class(vectors).name())),
+        (TOKENS, HeaderValue::from(tokens(vectors))),
         (CACHE_TIME, time(*lookup_time + times.l2)),
         (TOKENIZATION_TIME, time(times.tokenization)),
         (QUEUE_TIME, time(times.queue)),
         (INFERENCE_TIME, time(times.inference)),
         (TOTAL_TIME, time(rendering.start.elapsed())),
     ])
+}
+
+/// Of every text, whoever computed it and when: what is paid for does not depend on the cache.
+fn tokens(vectors: &[Arc<CachedVector>]) -> u64 {
+    vectors.iter().map(|vector| u64::from(vector.tokens)).sum()
 }
 
 fn lowest_class(vectors: &[Arc<CachedVector>]) -> PrecisionClass {

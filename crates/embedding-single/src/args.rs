@@ -82,12 +82,35 @@ pub struct Args {
         value_name = "true|false"
     )]
     pub shard_enabled: bool,
-    /// Host of the cache shard.
-    #[arg(long, env = "SUTRA_CACHE_HOST", default_value = "127.0.0.1", value_name = "HOST")]
-    pub shard_host: String,
-    /// Port of the cache shard.
-    #[arg(long, env = "SUTRA_CACHE_PORT", default_value_t = 50052, value_name = "PORT")]
-    pub shard_port: u16,
+    /// Host of the one cache shard (127.0.0.1 by default).
+    #[arg(long, env = "SUTRA_CACHE_HOST", value_name = "HOST")]
+    pub shard_host: Option<String>,
+    /// Port of the one cache shard (50052 by default).
+    #[arg(long, env = "SUTRA_CACHE_PORT", value_name = "PORT")]
+    pub shard_port: Option<u16>,
+    /// Several cache shards, which divide the keys, in place of the one: `host:port,host:port`, the same text at every
+    /// proxy because it decides who owns which keys, or `dns:NAME:PORT` for all addresses of a name.
+    #[arg(long, env = "SUTRA_CACHE_SHARDS", value_delimiter = ',', value_name = "HOST:PORT")]
+    pub shards: Vec<String>,
+    /// Seconds after a shard joined, or after the start, in which texts that their shard does not hold are looked up at
+    /// its second in rank as well, where they were before it joined; 0 never does.
+    #[arg(
+        long,
+        env = "EMBEDDING_SHARD_JOIN_WINDOW",
+        default_value = "600",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
+    pub shard_join_window: Duration,
+    /// Seconds between two resolutions of the name in `dns:NAME:PORT`.
+    #[arg(
+        long,
+        env = "EMBEDDING_SHARD_RESOLVE_INTERVAL",
+        default_value = "10",
+        value_name = "SECONDS",
+        value_parser = seconds
+    )]
+    pub shard_resolve_interval: Duration,
     /// Seconds a vector is kept in the cache shard.
     #[arg(long, env = "SUTRA_CACHE_TTL", default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
     pub shard_ttl: Duration,

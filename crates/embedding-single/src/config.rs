@@ -1,9 +1,8 @@
 //! The configuration in force: every value checked, every default filled in.
 
-use std::{
-    net::{Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+mod shards;
+
+use std::{net::SocketAddr, time::Duration};
 
 use axum::http::{HeaderValue, Uri, uri::Scheme};
 use serde::{Serialize, Serializer};
@@ -15,6 +14,8 @@ use service::{
     telemetry::LogFormat,
 };
 
+pub(crate) use self::shards::SHARDS_MAX;
+pub use self::shards::{ShardAddress, ShardConfig, Shards};
 use crate::args::{Args, Precision};
 
 /// The longest time any setting may name, so that moments computed from it exist.
@@ -23,8 +24,6 @@ const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const QUEUED_REQUESTS: usize = 8;
 /// Calls that a balancer lets through to one replica, unless that has fewer permits.
 const REPLICA_CALLS_MAX: usize = 32;
-/// What a cache shard takes.
-const NAMESPACE_BYTES_MAX: usize = 64;
 
 /// What a proxy runs with.
 #[derive(Debug, Clone, Serialize)]
@@ -48,7 +47,7 @@ pub struct Config {
     pub precision_classes: Vec<Precision>,
     /// Bounds of L1.
     pub cache: CacheLimits,
-    /// The cache shard; `None` where there is only L1.
+    /// The cache shards; `None` where there is only L1.
     pub shard: Option<ShardConfig>,
     /// Bounds of requests.
     pub requests: RequestLimits,
@@ -78,22 +77,6 @@ pub struct CacheLimits {
     /// How long a vector is kept.
     #[serde(rename = "ttl_seconds", serialize_with = "as_seconds")]
     pub ttl: Duration,
-}
-
-/// Where the cache shard is, and what it may cost.
-#[derive(Debug, Clone, Serialize)]
-pub struct ShardConfig {
-    /// Where it answers.
-    #[serde(serialize_with = "as_text")]
-    pub url: Uri,
-    /// How long a vector is kept there.
-    #[serde(rename = "ttl_seconds", serialize_with = "as_seconds")]
-    pub ttl: Duration,
-    /// How long a request waits for it.
-    #[serde(rename = "timeout_seconds", serialize_with = "as_seconds")]
-    pub timeout: Duration,
-    /// Bytes of vectors that wait to be stored.
-    pub write_back_bytes_max: usize,
 }
 
 /// Bounds of requests.
@@ -146,7 +129,7 @@ impl TryFrom<Args> for Config {
         let ml_base_url = ml_base_url(&mut problems, &args.ml_base_url);
         let edition = args.edition.limits();
         let cache = cache_limits(&mut problems, &args, &edition);
-        let shard = shard(&mut problems, &args);
+        let shard = shards::shards(&mut problems, &args);
         let requests = request_limits(&mut problems, &args, &edition);
         let misses = miss_limits(&mut problems, &args, &edition, &requests);
         let api_key = api_key(&mut problems, args.api_key.as_ref());
@@ -200,36 +183,6 @@ fn cache_limits(problems: &mut Problems, args: &Args, edition: &EditionLimits) -
     }
 }
 
-fn shard(problems: &mut Problems, args: &Args) -> Option<ShardConfig> {
-    if !args.shard_enabled {
-        return None;
-    }
-    check_time(problems, "--shard-ttl", args.shard_ttl);
-    check_time(problems, "--shard-timeout", args.shard_timeout);
-    let (bytes, bytes_max) = (args.namespace.len(), NAMESPACE_BYTES_MAX);
-    problems.require(
-        bytes <= bytes_max,
-        "--namespace",
-        format_args!("has {bytes} bytes, the limit is {bytes_max}"),
-    );
-    let (host, port) = (&args.shard_host, args.shard_port);
-    // A bare IPv6 address has to be told from the port.
-    let host = if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]") } else { host.clone() };
-    match Uri::builder().scheme(Scheme::HTTP).authority(format!("{host}:{port}")).path_and_query("/").build()
-    {
-        Ok(url) => Some(ShardConfig {
-            url,
-            ttl: args.shard_ttl,
-            timeout: args.shard_timeout,
-            write_back_bytes_max: args.write_back_bytes_max,
-        }),
-        Err(error) => {
-            problems.add("--shard-host", format_args!("`{}` is not a host: {error}", args.shard_host));
-            None
-        }
-    }
-}
-
 fn request_limits(problems: &mut Problems, args: &Args, edition: &EditionLimits) -> RequestLimits {
     let limits = RequestLimits {
         requests_max: args.requests_max.unwrap_or(edition.requests_max),
@@ -279,6 +232,10 @@ fn check_least(problems: &mut Problems, flag: &str, value: usize, least: usize) 
 
 fn check_time(problems: &mut Problems, flag: &str, time: Duration) {
     problems.require(!time.is_zero(), flag, "is 0 seconds, it must be more");
+    check_time_max(problems, flag, time);
+}
+
+fn check_time_max(problems: &mut Problems, flag: &str, time: Duration) {
     problems.require(
         time <= TIME_MAX,
         flag,
@@ -351,18 +308,6 @@ mod tests {
     fn printed_configuration_hides_the_key() {
         let printed = serde_json::to_string(&config(&["--api-key", "hunter2"]).unwrap()).unwrap();
         assert!(!printed.contains("hunter2") && printed.contains(r#""api_key":"***""#), "{printed}");
-    }
-
-    #[test]
-    fn shard_is_on_unless_it_is_switched_off() {
-        let shard = |arguments: &[&str]| config(arguments).unwrap().shard.map(|shard| shard.url.to_string());
-        assert_eq!(shard(&[]).unwrap(), "http://127.0.0.1:50052/");
-        assert_eq!(shard(&["--shard-host", "::1", "--shard-port", "9"]).unwrap(), "http://[::1]:9/");
-        for off in ["false", "0", "no"] {
-            assert_eq!(shard(&["--shard-enabled", off]), None);
-        }
-        let error = config(&["--shard-host", "a b", "--namespace", &"n".repeat(65)]).unwrap_err().to_string();
-        assert!(error.contains("--shard-host: ") && error.contains("--namespace: "), "{error}");
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //!
 //! # Non-goals
 //! - Batches for the device: ml-base forms them. Texts are held back only while all calls are taken.
-//! - A store of its own: what outlives the process and is shared lies in cache-shard, and a fault there is a miss.
+//! - A store of its own: what outlives the process and is shared lies in cache-shard, on several if need be, and a fault there is a miss.
 
 pub mod args;
 pub mod config;
@@ -56,20 +56,22 @@ use crate::{
     lookup::{
         Caches, Lookup,
         l1::L1,
-        l2::{L2, Shard, WriteBack},
+        l2::{L2, resolve::System},
     },
-    metrics::Metrics,
+    metrics::{Metrics, ShardsUp},
     miss::{Dispatcher, ml_base::MlBase},
     models::{Accepted, Models},
     precision::Classes,
 };
+
+pub use crate::lookup::l2::resolve::Resolve;
 
 /// Name of this service.
 pub const SERVICE: &str = "embedding-single";
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What a drained proxy waits for the cache shard to take its last vectors.
+/// What a drained proxy waits for the cache shards to take its last vectors.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A proxy, ready to be served; several may live in one process.
@@ -78,7 +80,7 @@ pub struct Proxy {
     app: Router,
     lifecycle: Lifecycle,
     limits: service::server::ServerLimits,
-    write_back: Option<WriteBack>,
+    l2: Option<Arc<L2>>,
     _background: DropGuard,
 }
 
@@ -86,8 +88,16 @@ impl Proxy {
     /// Builds a proxy and starts asking ml-base what it serves. Needs a runtime.
     ///
     /// # Errors
-    /// If ml-base's URL, or the shard's, is none that can be connected to.
+    /// If ml-base's URL, or a shard's, is none that can be connected to.
     pub fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_resolving(config, Arc::new(System))
+    }
+
+    /// The same, with another way to resolve a name of shards.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_resolving(config: Config, resolve: Arc<dyn Resolve>) -> anyhow::Result<Self> {
         let lifecycle = Lifecycle::default();
         let stop = CancellationToken::new();
         let classes = Classes::new(config.precision_classes.iter().map(|class| class.on_the_wire()));
@@ -98,11 +108,14 @@ impl Proxy {
         let mut registry = Registry::with_prefix("embedding_single");
         metrics.register(&mut registry, l1.clone());
         let observer = Observer::new(&mut registry);
-        let l2 = config.shard.as_ref().map(|shard| -> Result<_, tonic::transport::Error> {
-            let client = Shard::new(&shard.url, &config.namespace, classes.clone())?;
-            Ok(L2::start(client, shard, l1.clone(), metrics.clone(), stop.clone()))
-        });
-        let l2 = l2.transpose().context("--shard-host cannot be used")?.map(Arc::new);
+        let l2 = config
+            .shard
+            .as_ref()
+            .map(|shards| L2::start(shards, &config, resolve, l1.clone(), metrics.clone(), stop.clone()));
+        let l2 = l2.transpose().context("--shards cannot be used")?.map(Arc::new);
+        if let Some(l2) = l2.clone() {
+            registry.register_collector(Box::new(ShardsUp(l2)));
+        }
         let models = Models::start(
             ml_base.clone(),
             l2.clone(),
@@ -124,13 +137,12 @@ impl Proxy {
             },
         };
         let namespace = config.namespace.clone();
-        let write_back = l2.as_ref().map(|l2| l2.write_back().clone());
-        let caches = Caches { l1, l1_ttl: config.cache.ttl, l2 };
+        let caches = Caches { l1, l1_ttl: config.cache.ttl, l2: l2.clone() };
         let lookup = Lookup::new(caches, dispatcher, namespace, config.misses.compute_timeout, metrics);
         let bodies = BodyLimits::new(requests.body_bytes_max, requests.body_budget_bytes, requests.timeout);
         let limits = config.server.clone();
         let app = http::router(Arc::new(Front { config, models, lookup, bodies }), gates);
-        Ok(Self { app, lifecycle, limits, write_back, _background: stop.drop_guard() })
+        Ok(Self { app, lifecycle, limits, l2, _background: stop.drop_guard() })
     }
 
     /// Its state; ready once ml-base has said what it serves.
@@ -142,8 +154,8 @@ impl Proxy {
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> Drained {
         let drained =
             service::server::serve(listener, self.app, &self.limits, &self.lifecycle, shutdown).await;
-        if let Some(write_back) = &self.write_back {
-            write_back.flush(FLUSH_TIME_MAX).await;
+        if let Some(l2) = &self.l2 {
+            l2.flush(FLUSH_TIME_MAX).await;
         }
         drained
     }

@@ -1,4 +1,4 @@
-//! From the texts of a request to their vectors: L1, then a flight that may be shared, then the shard, then ml-base.
+//! From the texts of a request to their vectors: L1, then a flight that may be shared, then the shards, then ml-base.
 //!
 //! ```text
 //!  texts ─▶ distinct keys ─▶ L1 ── hit ──────────────────────────────────┐
@@ -29,7 +29,7 @@ use crate::{
     lookup::{
         counts::Counts,
         l1::{CachedVector, L1},
-        l2::{L2, ShardError},
+        l2::{Found, L2, NotCleared},
         single_flight::{Flights, Joined, Obtained, Source, Ticket, Waiter},
     },
     metrics::{LookupOutcome, Metrics},
@@ -92,7 +92,7 @@ pub(crate) struct Caches {
     pub(crate) l1: Arc<L1>,
     /// How long a vector stays there.
     pub(crate) l1_ttl: Duration,
-    /// The cache shard, where there is one.
+    /// The cache shards, where there are any.
     pub(crate) l2: Option<Arc<L2>>,
 }
 
@@ -101,8 +101,8 @@ pub(crate) struct Caches {
 pub(crate) struct Cleared {
     /// Vectors that were in L1.
     pub(crate) l1_entries: usize,
-    /// Whether the cache shard is empty too.
-    pub(crate) l2: Result<(), ShardError>,
+    /// Whether the cache shards are empty too.
+    pub(crate) l2: Result<(), NotCleared>,
 }
 
 /// A text's vector, or the wait for it.
@@ -163,7 +163,7 @@ impl Lookup {
         })
     }
 
-    /// Forgets every vector, here and in the cache shard, and starts counting anew.
+    /// Forgets every vector, here and in the cache shards, and starts counting anew.
     ///
     /// # Errors
     /// If L1's clearing did not end.
@@ -173,7 +173,7 @@ impl Lookup {
             Some(l2) => l2.clear().await,
             None => Ok(()),
         };
-        // Once more, for what the shard still gave until then.
+        // Once more, for what the shards still gave until then.
         let l1_entries = l1_before + self.clear_l1().await?;
         self.counts.reset();
         Ok(Cleared { l1_entries, l2 })
@@ -285,26 +285,31 @@ impl Passage {
     async fn carry(self, model: Arc<Model>, misses: Vec<Miss>) {
         let start = Instant::now();
         let keys: Vec<_> = misses.iter().map(|miss| miss.ticket.key()).collect();
-        let mut answer = self.l2.look_up(&model, &keys).await;
-        let l2_time = start.elapsed();
-        let mut missing = Vec::new();
-        for (mut miss, found) in misses.into_iter().zip(std::mem::take(&mut answer.found)) {
-            if let Some(found) = found {
-                self.counts.count(LookupOutcome::L2Hit);
-                let obtained = Obtained {
-                    vector: Arc::new(found.vector),
-                    source: Source::L2,
-                    times: StageTimes { l2: l2_time, ..StageTimes::default() },
-                };
-                miss.ticket.complete_until(found.remaining, obtained);
-            } else {
-                self.counts.count(LookupOutcome::Miss);
-                miss.draft = answer.draft(miss.ticket.key(), &model, self.l2_ttl);
-                miss.l2_time = l2_time;
-                missing.push(miss);
+        let mut misses: Vec<_> = misses.into_iter().map(Some).collect();
+        let take = |index: usize, found| {
+            if let Some(miss) = misses[index].take() {
+                self.hit(miss, found, start.elapsed());
             }
+        };
+        self.l2.look_up(&model, &keys, take).await;
+        let l2_time = start.elapsed();
+        let mut missing: Vec<_> = misses.into_iter().flatten().collect();
+        let keys: Vec<_> = missing.iter().map(|miss| miss.ticket.key()).collect();
+        for (miss, draft) in missing.iter_mut().zip(self.l2.drafts(&keys, &model, self.l2_ttl)) {
+            self.counts.count(LookupOutcome::Miss);
+            (miss.draft, miss.l2_time) = (draft, l2_time);
         }
         self.dispatcher.submit(missing);
+    }
+
+    fn hit(&self, miss: Miss, found: Found, l2_time: Duration) {
+        self.counts.count(LookupOutcome::L2Hit);
+        let obtained = Obtained {
+            vector: Arc::new(found.vector),
+            source: Source::L2,
+            times: StageTimes { l2: l2_time, ..StageTimes::default() },
+        };
+        miss.ticket.complete_until(found.remaining, obtained);
     }
 }
 

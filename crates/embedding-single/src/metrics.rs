@@ -5,11 +5,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
 
-use crate::lookup::l1::L1;
+use crate::lookup::{
+    l1::L1,
+    l2::{L2, ShardState, Shown},
+};
 
 const CHUNK_TEXTS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -45,6 +48,20 @@ pub(crate) enum L2Call {
     Skipped,
 }
 
+impl L2Call {
+    const ALL: [Self; 5] = [Self::Answered, Self::Late, Self::Unavailable, Self::Wrong, Self::Skipped];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Late => "late",
+            Self::Unavailable => "unavailable",
+            Self::Wrong => "wrong",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// What became of a vector that was to be stored in the cache shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -62,6 +79,22 @@ pub(crate) enum Written {
     NoRoom,
 }
 
+impl Written {
+    const ALL: [Self; 6] =
+        [Self::Accepted, Self::Kept, Self::Stale, Self::Refused, Self::Expired, Self::NoRoom];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Kept => "kept",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
@@ -72,14 +105,27 @@ struct ResultLabel {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardResultLabel {
+    shard: Arc<str>,
+    result: &'static str,
+}
+
 /// The metrics of one proxy; clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     lookups: Family<OutcomeLabel, Counter>,
-    l2_calls: Family<ResultLabel, Counter>,
-    l2_call_seconds: Histogram,
-    l2_rejected: Counter,
-    l2_writes: Family<ResultLabel, Counter>,
+    l2_calls: Family<ShardResultLabel, Counter>,
+    l2_call_seconds: Family<ShardLabel, Histogram, fn() -> Histogram>,
+    l2_rejected: Family<ShardLabel, Counter>,
+    l2_writes: Family<ShardResultLabel, Counter>,
+    l2_second_asks: Counter,
+    l2_second_finds: Counter,
     chunk_texts: Histogram,
     calls: Family<ResultLabel, Counter>,
     retries: Counter,
@@ -92,9 +138,11 @@ impl Metrics {
         Self {
             lookups: Family::default(),
             l2_calls: Family::default(),
-            l2_call_seconds: Histogram::new(L2_CALL_SECONDS_BUCKETS),
-            l2_rejected: Counter::default(),
+            l2_call_seconds: Family::new_with_constructor(|| Histogram::new(L2_CALL_SECONDS_BUCKETS)),
+            l2_rejected: Family::default(),
             l2_writes: Family::default(),
+            l2_second_asks: Counter::default(),
+            l2_second_finds: Counter::default(),
             chunk_texts: Histogram::new(CHUNK_TEXTS_BUCKETS),
             calls: Family::default(),
             retries: Counter::default(),
@@ -105,18 +153,7 @@ impl Metrics {
     /// Registers them, and the size of `l1`.
     pub(crate) fn register(&self, registry: &mut Registry, l1: Arc<L1>) {
         registry.register("lookups", "distinct texts looked up, by outcome", self.lookups.clone());
-        registry.register("l2_calls", "lookups in the cache shard, by result", self.l2_calls.clone());
-        registry.register(
-            "l2_call_seconds",
-            "time a request waited for the cache shard",
-            self.l2_call_seconds.clone(),
-        );
-        registry.register(
-            "l2_rejected",
-            "records of the cache shard that were not what was asked for",
-            self.l2_rejected.clone(),
-        );
-        registry.register("l2_writes", "vectors for the cache shard, by result", self.l2_writes.clone());
+        self.register_l2(registry);
         registry.register("chunk_texts", "texts of a call to ml-base", self.chunk_texts.clone());
         registry.register("ml_base_calls", "calls to ml-base, by result", self.calls.clone());
         registry.register("ml_base_retries", "calls to ml-base that were repeated", self.retries.clone());
@@ -126,6 +163,38 @@ impl Metrics {
             self.abandoned.clone(),
         );
         registry.register_collector(Box::new(SizeOfL1(l1)));
+    }
+
+    fn register_l2(&self, registry: &mut Registry) {
+        registry.register("l2_calls", "lookups in a cache shard, by result", self.l2_calls.clone());
+        registry.register(
+            "l2_call_seconds",
+            "time a request waited for a cache shard",
+            self.l2_call_seconds.clone(),
+        );
+        registry.register(
+            "l2_rejected",
+            "records of a cache shard that were not what was asked for",
+            self.l2_rejected.clone(),
+        );
+        registry.register("l2_writes", "vectors for a cache shard, by result", self.l2_writes.clone());
+        registry.register(
+            "l2_second_asks",
+            "texts looked up at the shard that is second in rank, because one may have joined",
+            self.l2_second_asks.clone(),
+        );
+        registry.register("l2_second_finds", "texts that were found there", self.l2_second_finds.clone());
+    }
+
+    /// The metrics of one shard.
+    pub(crate) fn of_shard(&self, shard: Arc<str>) -> ShardMetrics {
+        ShardMetrics { shard, all: self.clone() }
+    }
+
+    /// Counts texts looked up at the second in rank, and those found there.
+    pub(crate) fn second(&self, asks: usize, finds: usize) {
+        self.l2_second_asks.inc_by(asks as u64);
+        self.l2_second_finds.inc_by(finds as u64);
     }
 
     /// Counts a lookup.
@@ -138,43 +207,6 @@ impl Metrics {
             LookupOutcome::Bypass => "bypass",
         };
         self.lookups.get_or_create(&OutcomeLabel { outcome }).inc();
-    }
-
-    /// Counts a lookup in the cache shard.
-    pub(crate) fn l2_call(&self, call: L2Call) {
-        let result = match call {
-            L2Call::Answered => "answered",
-            L2Call::Late => "late",
-            L2Call::Unavailable => "unavailable",
-            L2Call::Wrong => "wrong",
-            L2Call::Skipped => "skipped",
-        };
-        self.l2_calls.get_or_create(&ResultLabel { result }).inc();
-    }
-
-    /// Notes how long a request waited for the cache shard.
-    pub(crate) fn l2_time(&self, time: Duration) {
-        self.l2_call_seconds.observe(time.as_secs_f64());
-    }
-
-    /// Counts records that were not what was asked for.
-    pub(crate) fn l2_rejected(&self, records: u64) {
-        self.l2_rejected.inc_by(records);
-    }
-
-    /// Counts vectors that were to be stored.
-    pub(crate) fn written(&self, written: Written, count: usize) {
-        let result = match written {
-            Written::Accepted => "accepted",
-            Written::Kept => "kept",
-            Written::Stale => "stale",
-            Written::Refused => "refused",
-            Written::Expired => "expired",
-            Written::NoRoom => "no_room",
-        };
-        if count > 0 {
-            self.l2_writes.get_or_create(&ResultLabel { result }).inc_by(count as u64);
-        }
     }
 
     /// Counts a call with this many texts.
@@ -195,6 +227,79 @@ impl Metrics {
     /// Counts a miss that was dropped unsent.
     pub(crate) fn abandoned(&self) {
         self.abandoned.inc();
+    }
+}
+
+/// The metrics of one shard of the cache; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardMetrics {
+    shard: Arc<str>,
+    all: Metrics,
+}
+
+impl ShardMetrics {
+    /// The shard's name.
+    pub(crate) fn shard(&self) -> &str {
+        &self.shard
+    }
+
+    /// Counts a lookup.
+    pub(crate) fn l2_call(&self, call: L2Call) {
+        self.all.l2_calls.get_or_create(&self.label(call.name())).inc();
+    }
+
+    /// Notes how long a request waited.
+    pub(crate) fn l2_time(&self, time: Duration) {
+        let label = ShardLabel { shard: self.shard.clone() };
+        self.all.l2_call_seconds.get_or_create(&label).observe(time.as_secs_f64());
+    }
+
+    /// Counts records that were not what was asked for.
+    pub(crate) fn l2_rejected(&self, records: u64) {
+        if records > 0 {
+            let label = ShardLabel { shard: self.shard.clone() };
+            self.all.l2_rejected.get_or_create(&label).inc_by(records);
+        }
+    }
+
+    /// Counts vectors that were to be stored.
+    pub(crate) fn written(&self, written: Written, count: usize) {
+        if count > 0 {
+            self.all.l2_writes.get_or_create(&self.label(written.name())).inc_by(count as u64);
+        }
+    }
+
+    /// Shows the shard no more: it has left, and names of those that come and go would add up.
+    pub(crate) fn forget(&self) {
+        let label = ShardLabel { shard: self.shard.clone() };
+        self.all.l2_call_seconds.remove(&label);
+        self.all.l2_rejected.remove(&label);
+        for call in L2Call::ALL {
+            self.all.l2_calls.remove(&self.label(call.name()));
+        }
+        for written in Written::ALL {
+            self.all.l2_writes.remove(&self.label(written.name()));
+        }
+    }
+
+    fn label(&self, result: &'static str) -> ShardResultLabel {
+        ShardResultLabel { shard: self.shard.clone(), result }
+    }
+}
+
+/// Reads which shards are asked when it is asked for.
+#[derive(Debug)]
+pub(crate) struct ShardsUp(pub(crate) Arc<L2>);
+
+impl Collector for ShardsUp {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "1 for a cache shard that is asked, 0 for one that is left alone";
+        let mut family = encoder.encode_descriptor("l2_shard_up", help, None, MetricType::Gauge)?;
+        for Shown { name, state, .. } in self.0.shown() {
+            let gauge = ConstGauge::new(i64::from(state == ShardState::Up));
+            gauge.encode(family.encode_family(&ShardLabel { shard: name })?)?;
+        }
+        Ok(())
     }
 }
 

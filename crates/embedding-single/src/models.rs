@@ -7,7 +7,7 @@
 //!  Models::served()                              None until the first good answer, then the last good one for ever
 //! ```
 //!
-//! The last good answer stays when ml-base goes away, so that what is cached is served on. The cache shard keeps it too:
+//! The last good answer stays when ml-base goes away, so that what is cached is served on. The cache shards keep it too:
 //! a proxy that is started while every replica is away begins with what was served last.
 
 use std::{sync::Arc, time::Duration};
@@ -204,8 +204,7 @@ impl Models {
     ) -> Self {
         let (served_by, served) = watch::channel(None);
         let (refreshes, refreshes_asked) = mpsc::channel(REFRESHES_MAX);
-        let poller =
-            Poller { ml_base, l2, accepted, lifecycle, served: served_by, kept: None, trouble: None };
+        let poller = Poller { ml_base, l2, accepted, lifecycle, served: served_by, trouble: None };
         tokio::spawn(async move {
             tokio::select! {
                 () = poller.run(refreshes_asked) => {}
@@ -239,8 +238,6 @@ struct Poller {
     accepted: Accepted,
     lifecycle: Lifecycle,
     served: watch::Sender<Option<Arc<Served>>>,
-    /// What the cache shard was told last.
-    kept: Option<InfoResponse>,
     l2: Option<Arc<L2>>,
     /// What was wrong at the last poll: said once, not at every poll.
     trouble: Option<String>,
@@ -282,33 +279,24 @@ impl Poller {
         Ok((info, served))
     }
 
-    /// Tells the cache shard, where it does not know it yet.
-    async fn keep(&mut self, info: InfoResponse) {
+    /// Tells the cache shards, where they do not know it yet.
+    async fn keep(&self, info: InfoResponse) {
         let Some(l2) = &self.l2 else { return };
         // The rest is about one replica at one moment.
         let essence = InfoResponse { models: info.models, limits: info.limits, ..InfoResponse::default() };
-        if self.kept.as_ref() == Some(&essence) {
-            return;
-        }
-        match l2.keep_models(&essence).await {
-            Ok(()) => self.kept = Some(essence),
-            Err(error) => tracing::debug!(%error, "the cache shard was not told which models are served"),
-        }
+        l2.keep_models(&essence).await;
     }
 
     /// Begins with what was served last, as long as ml-base has said nothing.
     async fn recall(&mut self) {
         let Some(l2) = self.l2.as_ref().filter(|_| self.served.borrow().is_none()) else { return };
-        match l2.kept_models().await.map(|kept| kept.map(|info| Served::read(info, &self.accepted))) {
-            Ok(Some(Ok(served))) => {
+        match l2.kept_models().await.map(|info| Served::read(info, &self.accepted)) {
+            Some(Ok(served)) => {
                 tracing::warn!("ml-base is away: what is cached is served, under the models served last");
                 self.publish(served);
             }
-            Ok(Some(Err(error))) => tracing::warn!(%error, "the models served last cannot be served"),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the cache shard does not say which models were served last")
-            }
+            Some(Err(error)) => tracing::warn!(%error, "the models served last cannot be served"),
+            None => {}
         }
     }
 

@@ -115,11 +115,16 @@ impl Grid<'_> {
             }
             Some(_) | None => variables,
         };
+        let variables = match self.plan.host.variable("SUTRA_CACHE_SHARDS") {
+            // Whoever names shards means those, and a proxy that is told of one beside them does not start.
+            Some(_) => variables,
+            None => variables
+                .fixed("SUTRA_CACHE_HOST", "127.0.0.1")
+                .fixed("SUTRA_CACHE_PORT", ports.shard.to_string()),
+        };
         variables
             .fixed("EMBEDDING_PORT", ports.embedding.to_string())
             .fixed("ML_BASE_URL", format!("http://{}", loopback(ports.front)))
-            .fixed("SUTRA_CACHE_HOST", "127.0.0.1")
-            .fixed("SUTRA_CACHE_PORT", ports.shard.to_string())
             .unless_given("SUTRA_CACHE_ENABLED", "true")
             .unless_given("EMBEDDING_ML_BASE_CALLS_MAX", calls_max.to_string())
     }
@@ -198,6 +203,14 @@ mod tests {
             assert_eq!(told("SUTRA_CACHE_HOST").as_deref(), Some("127.0.0.1"));
             assert_eq!(told("SUTRA_CACHE_PORT").as_deref(), Some("9002"));
             assert_eq!(told("SUTRA_CACHE_ENABLED").as_deref(), Some("true"));
+        }
+    }
+
+    #[test]
+    fn shards_that_the_caller_names_stand_alone() {
+        let plan = balanced_with(None, 2, &[("SUTRA_CACHE_SHARDS", "a:1,b:2")]);
+        for name in ["SUTRA_CACHE_SHARDS", "SUTRA_CACHE_HOST", "SUTRA_CACHE_PORT"] {
+            assert_eq!(variable(&plan, "embedding-single", name), None, "{name}");
         }
     }
 

@@ -14,6 +14,8 @@ mod shared;
 
 mod precision;
 
+mod classes;
+
 mod several;
 
 mod unusual;
@@ -33,6 +35,8 @@ mod programs;
 mod killed;
 
 mod shard;
+
+mod shards;
 
 mod balancer;
 

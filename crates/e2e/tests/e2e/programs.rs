@@ -27,18 +27,17 @@ impl Programs {
 /// ml-base with the model of this directory.
 pub(crate) fn start_ml_base(model: &Path, arguments: &[&str]) -> Program {
     let model = model.to_str().unwrap();
-    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50", "--dtype", "float32"];
-    Program::start("ml-base", &[&own, arguments].concat())
+    let own = ["--model-id", model, "--model-store", model, "--drain-max", "50"];
+    let dtype: &[&str] = if arguments.contains(&"--dtype") { &[] } else { &["--dtype", "float32"] };
+    Program::start("ml-base", &[&own, dtype, arguments].concat())
 }
 
-/// embedding-single in front of this ml-base. It uses a shard where the arguments name its port.
+/// embedding-single in front of this ml-base. It uses shards where the arguments name a port or a list.
 pub(crate) fn start_proxy(ml_base: Door, arguments: &[&str]) -> Program {
     let url = format!("http://{}", ml_base.0);
     let own = ["--port", "0", "--ml-base-url", &url, "--drain-max", "50"];
-    let no_shard: &[&str] = match arguments.contains(&"--shard-port") {
-        true => &[],
-        false => &["--shard-enabled", "false"],
-    };
+    let names_shard = arguments.iter().any(|argument| ["--shard-port", "--shards"].contains(argument));
+    let no_shard: &[&str] = if names_shard { &[] } else { &["--shard-enabled", "false"] };
     Program::start("embedding-single", &[&own, no_shard, arguments].concat())
 }
 

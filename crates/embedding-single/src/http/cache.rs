@@ -16,7 +16,7 @@ use crate::{
     lookup::{
         Cleared,
         counts::{Level, Levels},
-        l2::{L2, ShardState, Sight},
+        l2::{L2, ShardState, Shown},
     },
 };
 
@@ -42,12 +42,23 @@ struct L2Stats {
     hit_rate: f64,
     enabled: bool,
     backend: &'static str,
-    /// `up`, `down` or `off`.
+    /// `up`, `down`, `partial` where some are up, or `off`.
     state: &'static str,
-    /// What the shard holds, of all namespaces.
+    /// What the shards hold together, of all namespaces.
     entries: u64,
     bytes: u64,
-    /// True while it refuses what it should store.
+    /// True while any of them refuses what it should store.
+    degraded: bool,
+    shards: Vec<ShardStats>,
+}
+
+#[derive(Serialize)]
+struct ShardStats {
+    name: String,
+    /// `up` or `down`.
+    state: &'static str,
+    entries: u64,
+    bytes: u64,
     degraded: bool,
 }
 
@@ -83,21 +94,40 @@ pub(crate) async fn stats(State(front): State<Arc<Front>>) -> Response {
 }
 
 fn l2_stats(l2: Option<&L2>, level: Level) -> L2Stats {
-    let Sight { entries, bytes, degraded } = l2.map(L2::sight).unwrap_or_default();
+    let shards: Vec<_> = l2.map(L2::shown).unwrap_or_default().into_iter().map(shard_stats).collect();
     L2Stats {
         hits: level.hits,
         misses: level.misses,
         hit_rate: hit_rate(level),
         enabled: l2.is_some(),
         backend: "sutra-storage",
-        state: match l2.map(L2::state) {
-            Some(ShardState::Up) => "up",
-            Some(ShardState::Down) => "down",
-            None => "off",
-        },
-        entries,
-        bytes,
-        degraded,
+        state: if l2.is_some() { state(&shards) } else { "off" },
+        entries: shards.iter().map(|shard| shard.entries).sum(),
+        bytes: shards.iter().map(|shard| shard.bytes).sum(),
+        degraded: shards.iter().any(|shard| shard.degraded),
+        shards,
+    }
+}
+
+fn shard_stats(Shown { name, state, sight }: Shown) -> ShardStats {
+    let state = match state {
+        ShardState::Up => "up",
+        ShardState::Down => "down",
+    };
+    ShardStats {
+        name: name.to_string(),
+        state,
+        entries: sight.entries,
+        bytes: sight.bytes,
+        degraded: sight.degraded,
+    }
+}
+
+fn state(shards: &[ShardStats]) -> &'static str {
+    match shards.iter().filter(|shard| shard.state == "up").count() {
+        0 => "down",
+        up if up == shards.len() => "up",
+        _ => "partial",
     }
 }
 
@@ -110,7 +140,7 @@ struct Answer {
     cleared: usize,
 }
 
-/// Forgets every vector, here and in the cache shard. Computations in flight are answered and not kept.
+/// Forgets every vector, here and in the cache shards. Computations in flight are answered and not kept.
 pub(crate) async fn clear(State(front): State<Arc<Front>>) -> Response {
     match front.lookup.clear().await {
         Ok(Cleared { l1_entries: cleared, l2: Ok(()) }) => {
@@ -118,8 +148,10 @@ pub(crate) async fn clear(State(front): State<Arc<Front>>) -> Response {
             Json(Answer { cleared }).into_response()
         }
         Ok(Cleared { l2: Err(error), .. }) => {
-            tracing::error!(%error, "the cache shard was not cleared");
-            let message = format!("L1 was cleared, the cache shard was not, so ask again: {error}");
+            tracing::error!(%error, "cache shards were not cleared");
+            let message = format!(
+                "L1 was cleared, these cache shards were not, so ask again; they are not used until they are: {error}"
+            );
             refusal::respond(&ApiError::new(ErrorCode::Unavailable, message), Speaks::Http)
         }
         Err(error) => {

@@ -1,26 +1,35 @@
-//! L2: vectors in the cache shard, which all proxies share and which outlives them.
+//! L2: vectors in the cache shards, which all proxies share and which outlive them.
 //!
 //! ```text
-//!  misses of L1 ─▶ look_up ─▶ breaker ─▶ shard ── GetMany, within the budget ─▶ cache-shard
-//!  computed ─────▶ Draft ──▶ write_back (one task) ── PutMany ────────────────▶ cache-shard
-//!                            watch (one task) ─────── Stats, every second ────▶ cache-shard
-//!                              └─ generation changed: L1 is emptied
+//!  misses of L1 ─▶ search ─▶ roster ─▶ rendezvous: who owns a key
+//!                    └─▶ member ×N, each with its own breaker, watch and write_back ──▶ cache-shard ×N
+//!  computed ─▶ Draft ──▶ the owner's write_back
+//!  a list that changes ─▶ resolve ─▶ roster
 //! ```
 //!
-//! Invariants: whatever the shard does costs a request at most the budget; a record that is not exactly what was asked for
-//! is a miss; what was computed before a clear is not stored after it.
+//! Invariants: whatever the shards do costs a request at most the budget, and one that fails costs its own share of the
+//! keys; a record that is not exactly what was asked for is a miss; what was computed before a clear is not stored after
+//! it.
 //!
-//! It also remembers which models ml-base served last, so that what is cached can be found while ml-base is away.
+//! They also remember which models ml-base served last, so that what is cached can be found while ml-base is away.
 //!
-//! Non-goals: no choice among several shards, no choice among the precision classes that the configuration takes.
+//! Non-goals: no second copy of a vector, which can be computed again; no choice among the precision classes that the
+//! configuration takes.
 
 mod breaker;
+mod debt;
+mod member;
+mod rendezvous;
+pub(crate) mod resolve;
+mod roster;
+mod search;
 mod shard;
 mod watch;
 mod write_back;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::future::join_all;
 use prost::Message;
 use protocol::inference::InfoResponse;
@@ -28,29 +37,26 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    breaker::{Breaker, Outcome},
-    watch::Watch,
-    write_back::Origin,
+    member::{Member, Shared},
+    resolve::{Resolve, Resolver},
+    roster::{Registrar, Roster, Terms},
+    search::Search,
+    shard::ShardError,
+    watch::Mirror,
+    write_back::Room,
 };
-pub(crate) use self::{
-    shard::{Shard, ShardError},
-    watch::Sight,
-    write_back::{Draft, WriteBack},
-};
+pub(crate) use self::{watch::Sight, write_back::Draft};
 use crate::{
-    config::ShardConfig,
+    config::{Config, ShardConfig, Shards},
     key::CacheKey,
     lookup::l1::{CachedVector, L1},
-    metrics::{L2Call, Metrics},
+    metrics::Metrics,
     models::Model,
+    precision::Classes,
 };
 
-/// What a clear may take: it is asked for by people, who would rather wait than ask again.
-const CLEAR_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where the shard keeps which models were served.
+/// Where the shards keep which models were served.
 const MODELS_MEMO: &str = "models";
-const MEMO_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A vector that the shard had.
 #[derive(Debug, PartialEq)]
@@ -61,94 +67,99 @@ pub(crate) struct Found {
     pub(crate) remaining: Duration,
 }
 
-/// What a lookup brought.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// One for each key, in their order.
-    pub(crate) found: Vec<Option<Found>>,
-    /// Who may store what is computed now.
-    origin: Option<Origin>,
-}
-
-/// Whether the shard is asked.
+/// Whether a shard is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ShardState {
     /// It answers.
     Up,
-    /// It does not, and is left alone until it does.
+    /// It does not, or it owes a clear, and is left alone until it does.
     Down,
+}
+
+/// How a shard is, as the proxy sees it.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// `host:port`.
+    pub(crate) name: Arc<str>,
+    /// Whether it is asked.
+    pub(crate) state: ShardState,
+    /// What it said of itself last.
+    pub(crate) sight: Sight,
+}
+
+/// Shards that may not have been cleared, and why; none of them where none is known yet.
+#[derive(Debug)]
+pub(crate) struct NotCleared(Vec<(Arc<str>, ShardError)>);
+
+impl fmt::Display for NotCleared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            formatter.write_str("none of them is known yet")?;
+        }
+        for (index, (name, error)) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "; " };
+            write!(formatter, "{between}{name}: {error}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The second level.
 #[derive(Debug)]
 pub(crate) struct L2 {
-    shard: Shard,
-    breaker: Arc<Breaker>,
-    watch: Arc<Watch>,
-    write_back: WriteBack,
+    registrar: Arc<Registrar>,
     budget: Duration,
     ttl_max: Duration,
     metrics: Metrics,
 }
 
 impl L2 {
-    /// Starts watching and writing, until `stop`. A generation that is new empties `l1`. Needs a runtime.
+    /// Starts watching and writing, until `stop`. A clear empties `l1`. Names are resolved by `resolve`. Needs a runtime.
+    ///
+    /// # Errors
+    /// If a shard's address is none that can be connected to.
     pub(crate) fn start(
-        shard: Shard,
-        config: &ShardConfig,
+        shards: &ShardConfig,
+        config: &Config,
+        resolve: Arc<dyn Resolve>,
         l1: Arc<L1>,
         metrics: Metrics,
         stop: CancellationToken,
-    ) -> Self {
-        let breaker = Arc::new(Breaker::default());
-        let watch = Arc::new(Watch::new(l1));
-        tokio::spawn(watch.clone().run(shard.clone(), breaker.clone(), stop));
-        let write_back =
-            WriteBack::start(shard.clone(), watch.clone(), config.write_back_bytes_max, metrics.clone());
-        let (budget, ttl_max) = (config.timeout, config.ttl);
-        Self { shard, breaker, watch, write_back, budget, ttl_max, metrics }
-    }
-
-    /// The vectors of `keys` under `model`. Takes at most the budget, and a fault of the shard is a miss.
-    pub(crate) async fn look_up(&self, model: &Model, keys: &[CacheKey]) -> Answer {
-        if !self.breaker.admits() {
-            self.metrics.l2_call(L2Call::Skipped);
-            return self.nothing(keys.len());
-        }
-        let start = Instant::now();
-        let deadline = start + self.budget;
-        // Read once: the watch may learn another limit while the calls are under way.
-        let keys_max = self.watch.keys_max();
-        let calls = keys.chunks(keys_max).map(|keys| self.shard.get_many(model, keys, deadline));
-        let calls = join_all(calls).await;
-        self.metrics.l2_time(start.elapsed());
-        let mut found = Vec::with_capacity(keys.len());
-        let mut outcome = Outcome::Answered;
-        for (call, keys) in calls.into_iter().zip(keys.chunks(keys_max)) {
-            match call {
-                Ok(answer) => {
-                    self.metrics.l2_call(L2Call::Answered);
-                    self.watch.note(answer.generation);
-                    self.metrics.l2_rejected(answer.rejected);
-                    found.extend(answer.found);
-                }
-                Err(error) => {
-                    self.metrics.l2_call(error.call());
-                    outcome = Outcome::Failed(error.to_string());
-                    found.extend(keys.iter().map(|_| None));
-                }
+    ) -> Result<Self, tonic::transport::Error> {
+        let terms = Terms {
+            namespace: config.namespace.clone(),
+            classes: Classes::new(config.precision_classes.iter().map(|class| class.on_the_wire())),
+            shared: Shared { mirror: Mirror::new(l1), room: Room::new(shards.write_back_bytes_max) },
+            join_window: shards.join_window,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+        };
+        let registrar = Arc::new(Registrar::new(terms));
+        match &shards.shards {
+            Shards::Listed(list) => registrar.replace(list)?,
+            Shards::Dns { host, port } => {
+                let resolver =
+                    Resolver::new(resolve, host.clone(), *port, shards.resolve_interval, registrar.clone());
+                tokio::spawn(async move { stop.run_until_cancelled_owned(resolver.run()).await });
             }
         }
-        self.breaker.note(outcome);
-        Answer { found, origin: self.origin() }
+        Ok(Self { registrar, budget: shards.timeout, ttl_max: shards.ttl, metrics })
     }
 
-    fn nothing(&self, keys: usize) -> Answer {
-        Answer { found: std::iter::repeat_with(|| None).take(keys).collect(), origin: self.origin() }
+    /// Gives `take` the vectors of `keys` under `model`, each with the index of its key. Takes at most the budget, and a
+    /// fault of a shard is a miss.
+    pub(crate) async fn look_up(&self, model: &Model, keys: &[CacheKey], take: impl FnMut(usize, Found)) {
+        let deadline = Instant::now() + self.budget;
+        let roster = self.roster();
+        Search { roster: &roster, model, keys, deadline, metrics: &self.metrics }.run(take).await;
     }
 
-    fn origin(&self) -> Option<Origin> {
-        Some(Origin { to: self.write_back.clone(), generation: self.watch.generation()? })
+    /// The right to store the vectors of these keys for `ttl` once they are computed; none for a key whose shard's
+    /// generation is unknown.
+    pub(crate) fn drafts(&self, keys: &[CacheKey], model: &Model, ttl: Duration) -> Vec<Option<Draft>> {
+        let (roster, expires) = (self.roster(), Instant::now() + ttl);
+        let draft = |key| Some(Draft::of(roster.owner(key)?, *key, model)?.until(expires));
+        keys.iter().map(draft).collect()
     }
 
     /// How long a vector may be kept by a caller who wants `ttl` at most.
@@ -156,57 +167,94 @@ impl L2 {
         ttl.map_or(self.ttl_max, |ttl| ttl.min(self.ttl_max))
     }
 
-    /// Forgets every vector of the namespace, for all proxies. L1 is the caller's to empty.
+    /// Forgets every vector of the namespace, for all proxies. L1 is the caller's to empty. A shard that does not hear of
+    /// it is not asked for vectors until it was cleared.
     ///
     /// # Errors
-    /// Why it may not be forgotten.
-    pub(crate) async fn clear(&self) -> Result<(), ShardError> {
-        let generation = self.shard.clear(Instant::now() + CLEAR_TIMEOUT).await?;
-        self.watch.adopt(generation);
-        Ok(())
+    /// The shards that may not have forgotten them yet.
+    pub(crate) async fn clear(&self) -> Result<(), NotCleared> {
+        self.registrar.owe_those_that_left();
+        let roster = self.roster();
+        let all: Vec<_> = roster.members().iter().map(|member| &**member).collect();
+        if all.is_empty() {
+            return Err(NotCleared(Vec::new()));
+        }
+        let (cleared, mut failed) = clear_each(&all).await;
+        if all.len() > 1 {
+            // Once more: a proxy may have copied a vector from a shard that was not cleared yet to one that was.
+            failed.extend(clear_each(&cleared).await.1);
+        }
+        if failed.is_empty() { Ok(()) } else { Err(NotCleared(failed)) }
     }
 
-    /// Keeps `served`, for a proxy that starts while ml-base is away.
-    ///
-    /// # Errors
-    /// Why it may not be kept.
-    pub(crate) async fn keep_models(&self, served: &InfoResponse) -> Result<(), ShardError> {
-        let value = served.encode_to_vec().into();
-        self.shard.put_memo(MODELS_MEMO, value, Instant::now() + MEMO_TIMEOUT).await
+    /// Keeps `served`, for a proxy that starts while ml-base is away: in every shard that answers, so far as it is not
+    /// there yet.
+    pub(crate) async fn keep_models(&self, served: &InfoResponse) {
+        let value: Bytes = served.encode_to_vec().into();
+        let roster = self.roster();
+        let up = roster.members().iter().filter(|member| member.state() == ShardState::Up);
+        let told = up.map(async |member| (&**member.name(), member.tell(MODELS_MEMO, &value).await));
+        for (shard, told) in join_all(told).await {
+            if let Err(error) = told {
+                tracing::debug!(shard, %error, "the cache shard was not told which models are served");
+            }
+        }
     }
 
-    /// What was kept last; none where nothing was.
-    ///
-    /// # Errors
-    /// Why it is not known, or cannot be read.
-    pub(crate) async fn kept_models(&self) -> Result<Option<InfoResponse>, ShardError> {
-        let Some(kept) = self.shard.memo(MODELS_MEMO, Instant::now() + MEMO_TIMEOUT).await? else {
-            return Ok(None);
+    /// What was kept last, as the first shard says that knows it; none where none does.
+    pub(crate) async fn kept_models(&self) -> Option<InfoResponse> {
+        let roster = self.roster();
+        let recalled = roster.members().iter().map(async |member| (&**member.name(), recall(member).await));
+        let mut first = None;
+        for (shard, recalled) in join_all(recalled).await {
+            match recalled {
+                Ok(kept) => first = first.or(kept),
+                Err(error) => {
+                    tracing::debug!(
+                        shard,
+                        %error,
+                        "the cache shard does not say which models were served last"
+                    );
+                }
+            }
+        }
+        first
+    }
+
+    /// How each shard is.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let shown = |member: &Arc<Member>| Shown {
+            name: member.name().clone(),
+            state: member.state(),
+            sight: member.sight(),
         };
-        let read = InfoResponse::decode(kept).map_err(|error| ShardError::Wrong(error.to_string()))?;
-        Ok(Some(read))
+        self.roster().members().iter().map(shown).collect()
     }
 
-    /// What the shard said of itself last.
-    pub(crate) fn sight(&self) -> Sight {
-        self.watch.sight()
+    /// Waits until all vectors that wait now are stored or given up, but no longer than `patience`.
+    pub(crate) async fn flush(&self, patience: Duration) {
+        join_all(self.roster().members().iter().map(|member| member.flush(patience))).await;
     }
 
-    /// Whether the shard is asked now.
-    pub(crate) fn state(&self) -> ShardState {
-        self.breaker.state()
-    }
-
-    /// What stores vectors later; to wait for its end.
-    pub(crate) fn write_back(&self) -> &WriteBack {
-        &self.write_back
+    fn roster(&self) -> Arc<Roster> {
+        self.registrar.roster()
     }
 }
 
-impl Answer {
-    /// The right to store the vector of `key` for `ttl` once it is computed; none where the shard's generation is unknown.
-    pub(crate) fn draft(&self, key: CacheKey, model: &Model, ttl: Duration) -> Option<Draft> {
-        let origin = self.origin.clone()?;
-        Some(Draft { origin, key, identity: model.identity_bytes, expires: Instant::now() + ttl })
+/// Clears these at once: those that are cleared, and those that may not be.
+async fn clear_each<'a>(members: &[&'a Member]) -> (Vec<&'a Member>, Vec<(Arc<str>, ShardError)>) {
+    let (mut cleared, mut failed) = (Vec::new(), Vec::new());
+    for (member, ended) in join_all(members.iter().map(async |member| (*member, member.clear().await))).await
+    {
+        match ended {
+            Ok(()) => cleared.push(member),
+            Err(error) => failed.push((member.name().clone(), error)),
+        }
     }
+    (cleared, failed)
+}
+
+async fn recall(member: &Member) -> Result<Option<InfoResponse>, ShardError> {
+    let Some(kept) = member.recall(MODELS_MEMO).await? else { return Ok(None) };
+    InfoResponse::decode(kept).map(Some).map_err(|error| ShardError::Wrong(error.to_string()))
 }

@@ -9,13 +9,14 @@ use crate::{
     grid::Grid,
 };
 
-fn unit(text: &str) -> Vec<f32> {
+/// What a text gives by default.
+pub(crate) fn unit(text: &str) -> Vec<f32> {
     let row = vector(text, WIDTH);
     let norm = row.iter().map(|number| number.powi(2)).sum::<f32>().sqrt();
     row.iter().map(|number| number / norm).collect()
 }
 
-fn assert_close(row: &[f32], expected: &[f32]) {
+pub(crate) fn assert_close(row: &[f32], expected: &[f32]) {
     assert_eq!(row.len(), expected.len());
     assert!(row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{row:?} {expected:?}");
 }
@@ -181,7 +182,7 @@ async fn stats_have_the_fields_of_the_plan_and_say_how_the_shard_is() {
     let mut connection = grid.connect().await;
     let l2: Value = json!({
         "hits": 0, "misses": 0, "hit_rate": 0.0, "enabled": false, "backend": "sutra-storage",
-        "state": "off", "entries": 0, "bytes": 0, "degraded": false,
+        "state": "off", "entries": 0, "bytes": 0, "degraded": false, "shards": [],
     });
     let empty = json!({
         "l1": {"size": 0, "hits": 0, "misses": 0, "hit_rate": 0.0},

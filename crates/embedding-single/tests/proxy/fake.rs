@@ -40,12 +40,28 @@ pub(crate) enum Mode {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) mode: Mutex<Mode>,
-    identity: Mutex<String>,
+    models: Mutex<Vec<FakeModel>>,
     prompts: Mutex<(BTreeMap<String, String>, String)>,
     calls: watch::Sender<Vec<Vec<String>>>,
     open: watch::Sender<bool>,
+    /// Calls that hold one of these wait.
+    held: watch::Sender<Vec<String>>,
     cancelled: watch::Sender<usize>,
     flaked: Mutex<HashSet<String>>,
+}
+
+/// A model it serves.
+#[derive(Debug, Clone)]
+struct FakeModel {
+    id: String,
+    alias: String,
+    identity: String,
+}
+
+impl FakeModel {
+    fn new(id: &str, alias: &str, digits: &str) -> Self {
+        Self { id: id.to_owned(), alias: alias.to_owned(), identity: digits.repeat(32) }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -61,10 +77,11 @@ impl Fake {
     pub(crate) async fn start() -> Self {
         let state = Arc::new(State {
             mode: Mutex::new(Mode::Honest),
-            identity: Mutex::new("aa".repeat(32)),
+            models: Mutex::new(vec![FakeModel::new("fake/model", "fake", "aa")]),
             prompts: Mutex::default(),
             calls: watch::Sender::default(),
             open: watch::Sender::new(true),
+            held: watch::Sender::default(),
             cancelled: watch::Sender::default(),
             flaked: Mutex::default(),
         });
@@ -84,7 +101,13 @@ impl Fake {
     }
 
     pub(crate) fn set_identity(&self, digits: &str) {
-        *self.state.identity.lock().unwrap() = digits.repeat(32);
+        self.state.models.lock().unwrap()[0].identity = digits.repeat(32);
+    }
+
+    /// Serves these from now on, each by id, alias and the digits of its identity; the first is the default.
+    pub(crate) fn set_models(&self, models: &[(&str, &str, &str)]) {
+        let models = models.iter().map(|(id, alias, digits)| FakeModel::new(id, alias, digits)).collect();
+        *self.state.models.lock().unwrap() = models;
     }
 
     /// Its model has these prompts, the first of them as the default.
@@ -100,6 +123,11 @@ impl Fake {
 
     pub(crate) fn release(&self) {
         self.state.open.send_replace(true);
+    }
+
+    /// Only calls with one of these texts wait from now on.
+    pub(crate) fn hold_texts(&self, texts: &[&str]) {
+        self.state.held.send_replace(texts.iter().map(ToString::to_string).collect());
     }
 
     /// The texts of each call so far, with what went in front of them.
@@ -137,13 +165,16 @@ impl Drop for Held<'_> {
 #[tonic::async_trait]
 impl Inference for Service {
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
-        let EmbedRequest { expected_identity, items, .. } = request.into_inner();
+        let EmbedRequest { model, expected_identity, items } = request.into_inner();
         let state = &*self.0;
         state.calls.send_modify(|calls| calls.push(items.iter().map(text_of).collect()));
         let mut held = Held(state, false);
         state.open.subscribe().wait_for(|open| *open).await.unwrap();
+        let is_free = |texts: &Vec<String>| items.iter().all(|item| !texts.contains(&text_of(item)));
+        state.held.subscribe().wait_for(is_free).await.unwrap();
         held.1 = true;
-        let identity = state.identity.lock().unwrap().clone();
+        let served = state.models.lock().unwrap().iter().find(|served| served.id == model).cloned();
+        let Some(FakeModel { identity, .. }) = served else { return Err(Status::not_found("no such model")) };
         if expected_identity != identity {
             return Err(Status::failed_precondition("another identity"));
         }
@@ -161,20 +192,21 @@ impl Inference for Service {
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         let (prompts, default_prompt_name) = self.0.prompts.lock().unwrap().clone();
-        let model = ModelInfo {
-            id: "fake/model".into(),
-            alias: "fake".into(),
-            identity: self.0.identity.lock().unwrap().clone(),
+        let model = |served: &FakeModel| ModelInfo {
+            id: served.id.clone(),
+            alias: served.alias.clone(),
+            identity: served.identity.clone(),
             width: WIDTH,
             trained_dimensions: vec![4, 2],
             tokens_max: 8,
             precision_class: PrecisionClass::Float32.into(),
             pooling: "mean".into(),
             layer_norm_before_cut: true,
-            prompts,
-            default_prompt_name,
+            prompts: prompts.clone(),
+            default_prompt_name: default_prompt_name.clone(),
         };
-        Ok(Response::new(InfoResponse { models: vec![model], ..InfoResponse::default() }))
+        let models = self.0.models.lock().unwrap().iter().map(model).collect();
+        Ok(Response::new(InfoResponse { models, ..InfoResponse::default() }))
     }
 }
 
@@ -182,7 +214,8 @@ impl State {
     fn answer(&self, items: &[EmbedItem], identity: String, mode: Mode) -> EmbedResponse {
         let width = if mode == Mode::LieWidth { WIDTH - 1 } else { WIDTH };
         let mut vectors = Vec::new();
-        let results: Vec<_> = items.iter().map(|item| self.result(item, width, &mut vectors)).collect();
+        let results: Vec<_> =
+            items.iter().map(|item| self.result(item, &identity, width, &mut vectors)).collect();
         if mode == Mode::LieBytes {
             vectors.truncate(vectors.len() - 4 * WIDTH as usize);
         }
@@ -197,7 +230,7 @@ impl State {
         }
     }
 
-    fn result(&self, item: &EmbedItem, width: u32, vectors: &mut Vec<u8>) -> ItemResult {
+    fn result(&self, item: &EmbedItem, identity: &str, width: u32, vectors: &mut Vec<u8>) -> ItemResult {
         let text = text_of(item);
         let status = if text.starts_with("long") && item.truncation() == Truncation::None {
             ItemStatus::TooLong
@@ -207,7 +240,7 @@ impl State {
             ItemStatus::Ok
         };
         if status == ItemStatus::Ok {
-            let row = vector(&text, width);
+            let row = vector_of(&identity[..2], &text, width);
             row.iter().for_each(|number| vectors.extend_from_slice(&number.to_le_bytes()));
         }
         let message = if status == ItemStatus::Ok { "" } else { "it has 9 tokens, the limit is 8" };
@@ -222,7 +255,12 @@ fn text_of(item: &EmbedItem) -> String {
     }
 }
 
-/// The vector of a text; NaN for one that begins so.
+/// The vector of a text under the identity of these digits.
+pub(crate) fn vector_of(digits: &str, text: &str, width: u32) -> Vec<f32> {
+    if digits == "aa" { vector(text, width) } else { vector(&format!("{text} by {digits}"), width) }
+}
+
+/// The vector of a text under the first identity; NaN for one that begins so.
 pub(crate) fn vector(text: &str, width: u32) -> Vec<f32> {
     let hash = blake3::hash(text.as_bytes());
     let numbers = hash.as_bytes()[..width as usize].iter().map(|byte| (f32::from(*byte) + 1.0).ln());

@@ -52,6 +52,7 @@ pub(crate) struct State {
     records: watch::Sender<HashMap<Bytes, NewRecord>>,
     generation: watch::Sender<u64>,
     lookups: watch::Sender<usize>,
+    clears: watch::Sender<usize>,
     namespaces: Mutex<Vec<String>>,
     memos: watch::Sender<HashMap<String, Bytes>>,
     recalls: watch::Sender<usize>,
@@ -78,23 +79,30 @@ impl FakeShard {
             records: watch::Sender::default(),
             generation: watch::Sender::new(7),
             lookups: watch::Sender::default(),
+            clears: watch::Sender::default(),
             namespaces: Mutex::default(),
             memos: watch::Sender::default(),
             recalls: watch::Sender::default(),
             keys_max: watch::Sender::new(100),
         });
+        Self::start_with(state, address).await
+    }
+
+    /// Is back where it was, with what it held.
+    pub(crate) async fn start_with(state: Arc<State>, address: SocketAddr) -> Self {
         let app = Router::new()
             .route_service("/sutra.cache.v1.Cache/{*rest}", CacheServer::new(Service(state.clone())));
         let served = Served::start(app, address).await;
         Self { state, address: served.address, served }
     }
 
-    /// Goes away.
-    pub(crate) async fn stop(self) {
+    /// Goes away; what it held can be taken up again.
+    pub(crate) async fn stop(self) -> Arc<State> {
         self.served.stop().await;
+        self.state
     }
 
-    /// The arguments of a proxy that uses it.
+    /// The arguments of a proxy that uses it alone.
     pub(crate) fn arguments(&self) -> [String; 2] {
         ["--shard-port".to_owned(), self.address.port().to_string()]
     }
@@ -106,6 +114,16 @@ impl FakeShard {
     /// Lookups so far.
     pub(crate) fn lookups(&self) -> usize {
         *self.state.lookups.borrow()
+    }
+
+    /// Clears so far.
+    pub(crate) fn clears(&self) -> usize {
+        *self.state.clears.borrow()
+    }
+
+    /// Records it holds now.
+    pub(crate) fn held(&self) -> usize {
+        self.state.records.borrow().len()
     }
 
     /// Waits until this many lookups have come.
@@ -251,6 +269,7 @@ impl Cache for Service {
         self.0.note(&request.into_inner().namespace);
         self.0.unless(&[Mode::Frozen]).await;
         self.0.records.send_modify(HashMap::clear);
+        self.0.clears.send_modify(|clears| *clears += 1);
         self.0.generation.send_modify(|generation| *generation = generation.wrapping_mul(31));
         Ok(Response::new(ClearResponse { generation: self.0.generation() }))
     }

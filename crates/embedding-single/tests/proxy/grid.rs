@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use embedding_single::{Proxy, args::Args};
+use embedding_single::{Proxy, args::Args, config::Config};
 use service::lifecycle::{Lifecycle, State};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,13 +38,19 @@ impl Grid {
 
 /// A proxy on a free port; it drains when the guard is dropped.
 pub(crate) async fn proxy(ml_base_url: &str, arguments: &[&str]) -> (SocketAddr, Lifecycle, DropGuard) {
+    serve(Proxy::start(config(ml_base_url, arguments)).unwrap()).await
+}
+
+/// What such a proxy runs with; without a shard unless the arguments name one.
+pub(crate) fn config(ml_base_url: &str, arguments: &[&str]) -> Config {
     let command = ["embedding-single", "--port", "0", "--drain-max", "0", "--ml-base-url", ml_base_url];
-    let no_shard: &[&str] = match arguments.contains(&"--shard-port") {
-        true => &[],
-        false => &["--shard-enabled", "false"],
-    };
-    let args = Args::try_parse_from(command.iter().chain(no_shard).chain(arguments)).unwrap();
-    let proxy = Proxy::start(args.try_into().unwrap()).unwrap();
+    let names_shard = arguments.iter().any(|argument| ["--shard-port", "--shards"].contains(argument));
+    let no_shard: &[&str] = if names_shard { &[] } else { &["--shard-enabled", "false"] };
+    Args::try_parse_from(command.iter().chain(no_shard).chain(arguments)).unwrap().try_into().unwrap()
+}
+
+/// Serves it.
+pub(crate) async fn serve(proxy: Proxy) -> (SocketAddr, Lifecycle, DropGuard) {
     let lifecycle = proxy.lifecycle().clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail their test")]
 
+mod asking;
 mod client;
 mod fake;
 mod fake_shard;
@@ -12,5 +13,9 @@ mod cache;
 mod faults;
 mod gates;
 mod input;
+mod joins;
+mod model_change;
+mod peers_bugs;
 mod prompts;
 mod shard;
+mod shards;

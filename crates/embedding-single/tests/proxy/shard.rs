@@ -1,16 +1,16 @@
 //! Two levels: what comes from the shard, what goes there, and a shard that is slow, full, away or lying.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use service::lifecycle::{Lifecycle, State};
-use tokio::time::interval;
 use tokio_util::sync::DropGuard;
 use tonic::Code;
 
 use crate::{
-    client::{Answer, Connection},
+    asking::{clear, embed, l2, metric, until, used_again},
+    client::Connection,
     fake::Fake,
     fake_shard::{BYTES, FakeShard, Mode},
     grid::proxy,
@@ -54,44 +54,6 @@ async fn started(fake: &Fake, shard: &FakeShard, arguments: &[&str]) -> (SocketA
     let mut connection = Connection::open(address).await;
     until(async || l2(&mut connection).await["bytes"] == BYTES).await;
     (address, stop)
-}
-
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    let mut ticks = interval(Duration::from_millis(5));
-    while !holds().await {
-        ticks.tick().await;
-    }
-}
-
-async fn embed(connection: &mut Connection, texts: &[&str]) -> Answer {
-    let answer = connection.embed(&json!({"texts": texts})).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    answer
-}
-
-async fn l2(connection: &mut Connection) -> serde_json::Value {
-    connection.get("/cache/stats").await.json()["l2"].clone()
-}
-
-/// Asks for new texts until the shard is asked for them too.
-async fn used_again(connection: &mut Connection) {
-    let mut asked = 0;
-    until(async || {
-        asked += 1;
-        embed(connection, &[&format!("trial {asked}")]).await;
-        l2(connection).await["state"] == "up"
-    })
-    .await;
-}
-
-async fn clear(connection: &mut Connection) -> Answer {
-    connection.send(Method::POST, "/cache/clear", &[], "").await
-}
-
-async fn metric(connection: &mut Connection, line: &str) -> u64 {
-    let metrics = String::from_utf8(connection.get("/metrics").await.body.to_vec()).unwrap();
-    let found = metrics.lines().find_map(|found| found.strip_prefix(line));
-    found.map_or(0, |value| value.trim().parse().unwrap())
 }
 
 #[tokio::test]
@@ -170,12 +132,12 @@ async fn a_shard_that_does_not_answer_costs_its_budget_and_then_nothing() {
     let mut one = pair.one().await;
     pair.shard.set(Mode::Silent);
     let mut asked = 0;
-    while metric(&mut one, r#"embedding_single_l2_calls_total{result="skipped"}"#).await == 0 {
+    while metric(&mut one, "l2_calls_total", "skipped").await == 0 {
         embed(&mut one, &[&format!("text {asked}")]).await;
         asked += 1;
     }
     // Probes are answered all the time, so one lookup in a while is a trial.
-    let late = metric(&mut one, r#"embedding_single_l2_calls_total{result="late"}"#).await;
+    let late = metric(&mut one, "l2_calls_total", "late").await;
     assert!((5..=6).contains(&late), "{late}");
     assert_eq!(l2(&mut one).await["state"], "down");
     pair.shard.set(Mode::Honest);
@@ -210,8 +172,7 @@ async fn a_full_shard_fails_nothing() {
     pair.shard.set(Mode::Full);
     let mut one = pair.one().await;
     assert_eq!(embed(&mut one, &["a"]).await.header("x-cache"), "miss");
-    until(async || metric(&mut one, r#"embedding_single_l2_writes_total{result="refused"}"#).await == 1)
-        .await;
+    until(async || metric(&mut one, "l2_writes_total", "refused").await == 1).await;
     assert_eq!(embed(&mut one, &["a"]).await.header("x-cache"), "hit");
 }
 
@@ -254,7 +215,7 @@ async fn what_was_computed_over_a_clear_is_answered_and_stored_nowhere() {
     clear(&mut one).await.json();
     pair.fake.release();
     assert_eq!(asked.await.unwrap(), 1);
-    until(async || metric(&mut one, r#"embedding_single_l2_writes_total{result="stale"}"#).await == 1).await;
+    until(async || metric(&mut one, "l2_writes_total", "stale").await == 1).await;
     assert_eq!(embed(&mut one, &["a"]).await.header("x-cache"), "miss");
 }
 
@@ -276,8 +237,7 @@ async fn a_leader_that_leaves_while_the_shard_is_asked_strands_nobody() {
     pair.shard.looked_up(1).await;
     let follower = tokio::spawn(ask(pair.one().await));
     let mut one = pair.one().await;
-    let coalesced = r#"embedding_single_lookups_total{outcome="coalesced"}"#;
-    until(async || metric(&mut one, coalesced).await == 1).await;
+    until(async || metric(&mut one, "lookups_total", "coalesced").await == 1).await;
     leader.abort();
     pair.shard.set(Mode::Honest);
     assert_eq!(follower.await.unwrap().rows().len(), 1);

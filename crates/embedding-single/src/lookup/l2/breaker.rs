@@ -11,7 +11,7 @@
 //! Probes are the watch's: no request is spent to find out that nobody listens. The one trial that follows is a request,
 //! because a shard may answer probes and still be too slow for lookups.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ShardState;
 
@@ -42,15 +42,17 @@ enum Trial {
 
 /// The breaker of one shard.
 #[derive(Debug)]
-pub(super) struct Breaker(Mutex<State>);
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self(Mutex::new(State::Closed { failures: 0 }))
-    }
+pub(super) struct Breaker {
+    shard: Arc<str>,
+    state: Mutex<State>,
 }
 
 impl Breaker {
+    /// A closed one, of the shard of this name.
+    pub(super) fn new(shard: Arc<str>) -> Self {
+        Self { shard, state: Mutex::new(State::Closed { failures: 0 }) }
+    }
+
     /// Whether a lookup may go to the shard; its outcome has to be noted then.
     pub(super) fn admits(&self) -> bool {
         let mut state = self.locked();
@@ -72,10 +74,12 @@ impl Breaker {
             (State::Closed { failures }, Outcome::Failed(_)) if failures + 1 < FAILURES_MAX => {
                 *state = State::Closed { failures: failures + 1 };
             }
-            (State::Closed { .. } | State::HalfOpen { .. }, Outcome::Failed(why)) => open(&mut state, &why),
+            (State::Closed { .. } | State::HalfOpen { .. }, Outcome::Failed(why)) => {
+                self.open(&mut state, &why);
+            }
             (State::HalfOpen { .. }, Outcome::Answered) => {
                 *state = State::Closed { failures: 0 };
-                tracing::info!("the cache shard is used again");
+                tracing::info!(shard = &*self.shard, "the cache shard is used again");
             }
             // A lookup that was under way when the breaker opened: what the next probe says is newer.
             (State::Open, _) => {}
@@ -87,7 +91,9 @@ impl Breaker {
         let mut state = self.locked();
         match (*state, outcome) {
             (State::Open, Outcome::Answered) => *state = State::HalfOpen { trial: Trial::Wanted },
-            (State::Closed { .. } | State::HalfOpen { .. }, Outcome::Failed(why)) => open(&mut state, &why),
+            (State::Closed { .. } | State::HalfOpen { .. }, Outcome::Failed(why)) => {
+                self.open(&mut state, &why);
+            }
             (State::Closed { .. } | State::HalfOpen { .. }, Outcome::Answered)
             | (State::Open, Outcome::Failed(_)) => {}
         }
@@ -102,16 +108,21 @@ impl Breaker {
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn open(state: &mut State, why: &str) {
-    // A trial that fails says nothing new.
-    if matches!(state, State::Closed { .. }) {
-        tracing::warn!(why, "the cache shard is left alone until it answers; texts are computed instead");
+    fn open(&self, state: &mut State, why: &str) {
+        // A trial that fails says nothing new.
+        if matches!(state, State::Closed { .. }) {
+            let shard = &*self.shard;
+            tracing::warn!(
+                shard,
+                why,
+                "the cache shard is left alone until it answers; its texts are computed instead"
+            );
+        }
+        *state = State::Open;
     }
-    *state = State::Open;
 }
 
 #[cfg(test)]
@@ -122,8 +133,12 @@ mod tests {
         Outcome::Failed("late".to_owned())
     }
 
+    fn breaker() -> Breaker {
+        Breaker::new("a:1".into())
+    }
+
     fn opened() -> Breaker {
-        let breaker = Breaker::default();
+        let breaker = breaker();
         breaker.probed(failed());
         assert!(!breaker.admits());
         breaker
@@ -131,7 +146,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_others_do_not() {
-        let breaker = Breaker::default();
+        let breaker = breaker();
         for _ in 0..3 {
             (0..FAILURES_MAX - 1).for_each(|_| breaker.note(failed()));
             assert!(breaker.admits());

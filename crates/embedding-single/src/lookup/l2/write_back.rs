@@ -5,11 +5,18 @@
 //!      full: dropped and counted                            again and again while nobody answers
 //! ```
 //!
-//! Goals: no answer ever waits for a write; a shard that is away for a while loses nothing that fits the queue.
+//! Goals: no answer ever waits for a write; a shard that is away for a while loses nothing that fits the queue; it never
+//! takes the room of another.
 //!
 //! Non-goals: nothing survives the end of this process but what was written; [`WriteBack::flush`] waits for that.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::cache::{NewRecord, PutManyResponse, PutStatus};
@@ -17,15 +24,18 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    member::Member,
     shard::{Shard, ShardError},
     watch::Watch,
 };
 use crate::{
     key::CacheKey,
     lookup::l1::CachedVector,
-    metrics::{Metrics, Written},
+    metrics::{ShardMetrics, Written},
+    models::Model,
     precision,
 };
 
@@ -49,20 +59,28 @@ pub(super) struct Origin {
 /// The right to store one vector.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(super) origin: Origin,
-    pub(super) key: CacheKey,
-    pub(super) identity: [u8; 32],
-    pub(super) expires: Instant,
+    origin: Origin,
+    key: CacheKey,
+    identity: [u8; 32],
+    expires: Instant,
 }
 
 impl Draft {
+    /// The right to store the vector of `key` at `owner`, as it is worth nothing before [`Self::until`]; none where the
+    /// shard's generation is unknown.
+    pub(super) fn of(owner: &Member, key: CacheKey, model: &Model) -> Option<Self> {
+        Some(Self { origin: owner.origin()?, key, identity: model.identity_bytes, expires: Instant::now() })
+    }
+
+    /// The same, for a vector that is kept until then.
+    pub(super) fn until(self, expires: Instant) -> Self {
+        Self { expires, ..self }
+    }
+
     /// Queues the vector, where there is room.
     pub(crate) fn send(self, vector: &CachedVector) {
-        let WriteBack { letters, room, metrics } = &self.origin.to;
-        let weight = size_of_val(&*vector.pooled) + OVERHEAD_BYTES;
-        let room =
-            u32::try_from(weight).ok().and_then(|weight| room.clone().try_acquire_many_owned(weight).ok());
-        let queued = room.is_some_and(|room| {
+        let WriteBack { letters, part, metrics } = &self.origin.to;
+        let queued = part.take(size_of_val(&*vector.pooled) + OVERHEAD_BYTES).is_some_and(|room| {
             let entry = Entry {
                 record: self.record(vector),
                 expires: self.expires,
@@ -98,7 +116,7 @@ struct Entry {
     record: NewRecord,
     expires: Instant,
     generation: u64,
-    _room: OwnedSemaphorePermit,
+    _room: Taken,
 }
 
 #[derive(Debug)]
@@ -108,22 +126,83 @@ enum Letter {
     Flush(oneshot::Sender<()>),
 }
 
-/// Where vectors wait; clones share it, and the writer ends with the last clone.
+/// Bytes that may wait: so many for all shards, and an equal part for each. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    whole: Arc<Semaphore>,
+    bytes_max: usize,
+    shards: Arc<AtomicUsize>,
+}
+
+impl Room {
+    /// For one shard, until [`Self::divide`] says otherwise.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
+        Self { whole: Arc::new(Semaphore::new(bytes_max)), bytes_max, shards: Arc::new(AtomicUsize::new(1)) }
+    }
+
+    /// From now on so many shards share it.
+    pub(super) fn divide(&self, shards: usize) {
+        self.shards.store(shards.max(1), Ordering::Relaxed);
+    }
+}
+
+/// What one shard may take of the room.
+#[derive(Debug, Clone)]
+struct Part {
+    room: Room,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Part {
+    fn take(&self, bytes: usize) -> Option<Taken> {
+        let bytes_max = self.room.bytes_max / self.room.shards.load(Ordering::Relaxed);
+        let before = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let permit = u32::try_from(bytes)
+            .ok()
+            .filter(|_| before + bytes <= bytes_max)
+            .and_then(|bytes| self.room.whole.clone().try_acquire_many_owned(bytes).ok());
+        // Made in any case: dropping it gives back what was counted above.
+        let taken = Taken { bytes, of: self.taken.clone(), permit };
+        taken.permit.is_some().then_some(taken)
+    }
+}
+
+/// Bytes of the room, until it is dropped.
+#[derive(Debug)]
+struct Taken {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where the vectors of one shard wait; clones share it, and the writer ends with the last clone.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteBack {
     letters: mpsc::Sender<Letter>,
-    room: Arc<Semaphore>,
-    metrics: Metrics,
+    part: Part,
+    metrics: ShardMetrics,
 }
 
 impl WriteBack {
-    /// Starts writing to `shard`; at most `bytes_max` wait.
-    pub(super) fn start(shard: Shard, watch: Arc<Watch>, bytes_max: usize, metrics: Metrics) -> Self {
+    /// Starts writing to `shard` until `stop`; what waits takes a part of `room`.
+    pub(super) fn start(
+        shard: Shard,
+        watch: Arc<Watch>,
+        room: Room,
+        metrics: ShardMetrics,
+        stop: CancellationToken,
+    ) -> Self {
         let (letters, received) = mpsc::channel(RECORDS_MAX);
         let writer = Writer { shard, watch, metrics: metrics.clone() };
-        tokio::spawn(writer.run(received));
-        let room = Arc::new(Semaphore::new(bytes_max.min(Semaphore::MAX_PERMITS)));
-        Self { letters, room, metrics }
+        tokio::spawn(async move { stop.run_until_cancelled_owned(writer.run(received)).await });
+        Self { letters, part: Part { room, taken: Arc::default() }, metrics }
     }
 
     /// Waits until all that is queued now is written or given up, but no longer than `patience`.
@@ -131,7 +210,9 @@ impl WriteBack {
         let (done, written) = oneshot::channel();
         let flushed = async { self.letters.send(Letter::Flush(done)).await.is_ok() && written.await.is_ok() };
         if timeout(patience, flushed).await != Ok(true) {
+            let shard = self.metrics.shard();
             tracing::warn!(
+                shard,
                 ?patience,
                 "not every new vector reached the cache shard; those left are computed again"
             );
@@ -142,7 +223,7 @@ impl WriteBack {
 struct Writer {
     shard: Shard,
     watch: Arc<Watch>,
-    metrics: Metrics,
+    metrics: ShardMetrics,
 }
 
 impl Writer {
@@ -184,7 +265,8 @@ impl Writer {
             match self.shard.put_many(records.collect(), generation, now + CALL_TIMEOUT).await {
                 Ok(answer) => return self.count(&answer, entries.len()),
                 Err(ShardError::Wrong(why)) => {
-                    tracing::error!(why, records = entries.len(), "new vectors were not stored");
+                    let shard = self.metrics.shard();
+                    tracing::error!(shard, why, records = entries.len(), "new vectors were not stored");
                     return self.metrics.written(Written::Refused, entries.len());
                 }
                 Err(ShardError::Late | ShardError::Unavailable(_)) => {
@@ -215,4 +297,36 @@ impl Writer {
 
 fn remaining_ms(entry: &Entry, now: Instant) -> u64 {
     u64::try_from(entry.expires.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(room: &Room) -> [Part; 2] {
+        [(); 2].map(|()| Part { room: room.clone(), taken: Arc::default() })
+    }
+
+    #[test]
+    fn no_shard_takes_the_room_of_another() {
+        let room = Room::new(1000);
+        room.divide(2);
+        let [one, other] = parts(&room);
+        let taken = one.take(500).unwrap();
+        assert!(one.take(1).is_none());
+        assert!(other.take(500).is_some());
+        drop(taken);
+        assert!(one.take(501).is_none() && one.take(500).is_some());
+    }
+
+    #[test]
+    fn the_whole_holds_also_while_a_shard_has_more_than_its_new_part() {
+        let room = Room::new(1000);
+        let [one, other] = parts(&room);
+        let taken = one.take(800).unwrap();
+        room.divide(2);
+        assert!(other.take(300).is_none());
+        drop(taken);
+        assert!(other.take(300).is_some());
+    }
 }
