@@ -47,6 +47,12 @@ impl Door {
         self.connect().await.send(request).await
     }
 
+    /// The answer to a POST with this body, over a connection of its own.
+    pub async fn post_json(self, path: &str, body: &Value) -> Answer {
+        let request = Request::post(path).header("content-type", "application/json");
+        self.connect().await.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
     /// The answer to `POST /embed` with these texts, over a connection of its own.
     pub async fn embed(self, texts: &[impl AsRef<str>]) -> Answer {
         self.connect().await.embed(texts).await

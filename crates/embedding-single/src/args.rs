@@ -120,6 +120,19 @@ pub struct Args {
     /// Memory for vectors that wait to be stored in the cache shard; what does not fit is not stored.
     #[arg(long, env = "EMBEDDING_WRITE_BACK_BYTES_MAX", default_value_t = 32 << 20, value_name = "BYTES")]
     pub write_back_bytes_max: usize,
+    /// Also store the first 200 characters of each text in the cache shard, for people who look into the cache. Personal
+    /// data, so it is off.
+    #[arg(
+        long,
+        env = "SUTRA_CACHE_TEXTS",
+        default_value = "false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(),
+        value_name = "true|false"
+    )]
+    pub shard_texts: bool,
     /// Part of every cache key: proxies of different namespaces never share a vector.
     #[arg(long, env = "EMBEDDING_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub namespace: String,

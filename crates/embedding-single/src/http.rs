@@ -9,6 +9,7 @@
 mod cache;
 mod embed;
 mod info;
+mod similar;
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,6 +66,7 @@ pub(crate) fn router(front: Arc<Front>, gates: Gates) -> Router {
     let cors = cors(&front.config.cors_origins);
     let work = Router::new()
         .route("/embed", post(embed::embed))
+        .route("/cache/similar", post(similar::similar))
         .route_layer(from_fn_with_state(gates.admission, admit))
         // Outside, so that whoever has no key takes no permit.
         .route_layer(from_fn_with_state(key.clone(), authenticate));

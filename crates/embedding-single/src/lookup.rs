@@ -195,7 +195,8 @@ impl Lookup {
         &self.caches
     }
 
-    fn keys(&self, asked: &Asked<'_>) -> Keys {
+    /// What the texts of a request are found by.
+    pub(crate) fn keys(&self, asked: &Asked<'_>) -> Keys {
         Keys::new(&Space {
             namespace: &self.namespace,
             identity: &asked.model.identity,
@@ -297,7 +298,8 @@ impl Passage {
         let keys: Vec<_> = missing.iter().map(|miss| miss.ticket.key()).collect();
         for (miss, draft) in missing.iter_mut().zip(self.l2.drafts(&keys, &model, self.l2_ttl)) {
             self.counts.count(LookupOutcome::Miss);
-            (miss.draft, miss.l2_time) = (draft, l2_time);
+            let text = self.l2.text_to_keep(&miss.text);
+            (miss.draft, miss.l2_time) = (draft.map(|draft| draft.with_text(text)), l2_time);
         }
         self.dispatcher.submit(missing);
     }

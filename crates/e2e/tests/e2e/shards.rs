@@ -159,3 +159,40 @@ async fn a_fourth_shard_joins_and_old_texts_are_found_at_their_old_owners_and_mo
     assert_eq!(grid.check(&later.embed(&known()).await), KNOWN);
     assert_eq!(grid.computed().await, before);
 }
+
+fn cosine(one: &[f32], other: &[f32]) -> f64 {
+    let dot = |one: &[f32], other: &[f32]| -> f64 {
+        one.iter().zip(other).map(|(one, other)| f64::from(*one) * f64::from(*other)).sum()
+    };
+    dot(one, other) / (dot(one, one) * dot(other, other)).sqrt()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_of_a_text_come_from_all_shards_with_their_texts_where_those_are_kept() {
+    let grid = Shards::start(2).await;
+    let (_program, proxy) = grid.proxy(&["--shard-texts"]).await;
+    let query = "w1 w2 w3 w4";
+    let own = proxy.embed(&[query.to_owned()]).await.rows().remove(0);
+    let mut expected: Vec<_> = grid.vectors.iter().map(|vector| cosine(vector, &own)).collect();
+    expected.sort_by(|one, other| other.total_cmp(one));
+    let body = serde_json::json!({"inputs": query});
+    let found = proxy.post_json("/cache/similar?count=5", &body).await.json();
+    assert_eq!(found["missing_shards"], serde_json::json!([]));
+    let cosines: Vec<f64> =
+        found["neighbours"].as_array().unwrap().iter().map(|near| near["cosine"].as_f64().unwrap()).collect();
+    assert_eq!(cosines.len(), 5);
+    for (found, expected) in cosines.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-4, "{cosines:?} {expected}");
+    }
+    // Once stored, the query itself is a neighbour of others, with its text.
+    let near = until("the query is stored", async || {
+        let body = serde_json::json!({"inputs": "w1 w2 w3 w4 w4"});
+        let found = proxy.post_json("/cache/similar?count=60", &body).await.json();
+        let neighbours = found["neighbours"].as_array().unwrap().clone();
+        neighbours.into_iter().find(|near| near["text"] == query)
+    })
+    .await;
+    assert!(near["cosine"].as_f64().unwrap() > 0.5, "{near}");
+    let refused = proxy.post_json("/cache/similar?count=0", &body).await;
+    assert!(refused.json()["error"].as_str().unwrap().contains("`count` is 0"));
+}

@@ -33,6 +33,8 @@ pub struct ShardConfig {
     pub timeout: Duration,
     /// Bytes of vectors that wait to be stored, for all of them.
     pub write_back_bytes_max: usize,
+    /// Whether they keep how each text begins.
+    pub keeps_texts: bool,
     /// How long after a shard joined its keys are looked up at their owner before it as well.
     #[serde(rename = "join_window_seconds", serialize_with = "as_seconds")]
     pub join_window: Duration,
@@ -133,6 +135,7 @@ pub(super) fn shards(problems: &mut Problems, args: &Args) -> Option<ShardConfig
         ttl: args.shard_ttl,
         timeout: args.shard_timeout,
         write_back_bytes_max: args.write_back_bytes_max,
+        keeps_texts: args.shard_texts,
         join_window: args.shard_join_window,
         resolve_interval: args.shard_resolve_interval,
     })

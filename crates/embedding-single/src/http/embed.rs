@@ -18,7 +18,8 @@ use vector::{Finish, ModelWidths, Normalization, Widths};
 use crate::{
     answer::{self, Rendering},
     http::Front,
-    lookup::{Asked, CacheUse, Gathered},
+    key::CacheKey,
+    lookup::{Asked, CacheUse, Gathered, l1::CachedVector},
     miss::MissError,
     models::Model,
 };
@@ -38,15 +39,7 @@ impl Front {
     async fn embed(&self, request: Request<Body>, start: Instant) -> Result<Response<Body>, ApiError> {
         let cache = cache_use(request.headers());
         let body = self.bodies.read_json(request).await?;
-        let limits = TextLimits {
-            texts_max: self.config.requests.texts_max,
-            text_bytes_max: self.config.requests.text_bytes_max,
-            edition: self.config.edition.name(),
-            untrained_dimensions: match self.config.forbid_untrained_dimensions {
-                true => UntrainedDimensions::Forbidden,
-                false => UntrainedDimensions::OnRequest,
-            },
-        };
+        let limits = self.text_limits(self.config.requests.texts_max);
         let parse_apart = body.as_ref().len() > BODY_BYTES_INLINE_MAX;
         // The body is kept to the end: its share of the budget stands for the texts made from it.
         let (body, call) = apart(parse_apart, move || {
@@ -68,6 +61,34 @@ impl Front {
         let texts = call.texts.len();
         drop((body, call));
         apart(texts > ANSWER_TEXTS_INLINE_MAX, move || answer::render(&rendering)).await?
+    }
+
+    fn text_limits(&self, texts_max: usize) -> TextLimits {
+        TextLimits {
+            texts_max,
+            text_bytes_max: self.config.requests.text_bytes_max,
+            edition: self.config.edition.name(),
+            untrained_dimensions: match self.config.forbid_untrained_dimensions {
+                true => UntrainedDimensions::Forbidden,
+                false => UntrainedDimensions::OnRequest,
+            },
+        }
+    }
+
+    /// The vector of the one text of a request, from the cache or computed.
+    ///
+    /// # Errors
+    /// Those of `POST /embed`.
+    pub(crate) async fn one_vector(&self, request: Request<Body>) -> Result<OneVector, ApiError> {
+        let cache = cache_use(request.headers());
+        let body = self.bodies.read_json(request).await?;
+        let call = embed_json::parse(body.as_ref(), &self.text_limits(1))?;
+        let (model, _, gathered) = self.gather(&call, cache).await?;
+        let resolved = self.resolve(&call)?;
+        let key = self.lookup.keys(&resolved.asked(&call, cache)).of(&call.texts[0]);
+        let vector = gathered.vectors.into_iter().next();
+        let vector = vector.ok_or_else(|| ApiError::new(ErrorCode::Internal, "no vector for a text"))?;
+        Ok(OneVector { model, key, vector })
     }
 
     /// Looks the texts up, and once more where ml-base turned out to serve another identity by now.
@@ -110,6 +131,17 @@ fn finish(model: &Model, call: &EmbedCall, default: Option<u32>) -> Result<Finis
     let normalization = if call.normalize { Normalization::Unit } else { Normalization::Raw };
     Finish::new(call.dimensions.or(default), of_model, widths, normalization)
         .map_err(|error| ApiError::new(ErrorCode::Invalid, error.to_string()).at_field("dimensions"))
+}
+
+/// A text's vector, and what it is found by.
+#[derive(Debug)]
+pub(crate) struct OneVector {
+    /// The model that computed it.
+    pub(crate) model: Arc<Model>,
+    /// Its key.
+    pub(crate) key: CacheKey,
+    /// The vector, as it is kept.
+    pub(crate) vector: Arc<CachedVector>,
 }
 
 /// What a call means under the model that is served now.

@@ -24,6 +24,7 @@ pub(crate) mod resolve;
 mod roster;
 mod search;
 mod shard;
+mod similar;
 mod watch;
 mod write_back;
 
@@ -45,7 +46,7 @@ use self::{
     watch::Mirror,
     write_back::Room,
 };
-pub(crate) use self::{watch::Sight, write_back::Draft};
+pub(crate) use self::{similar::Neighbours, watch::Sight, write_back::Draft};
 use crate::{
     config::{Config, ShardConfig, Shards},
     key::CacheKey,
@@ -110,6 +111,7 @@ pub(crate) struct L2 {
     registrar: Arc<Registrar>,
     budget: Duration,
     ttl_max: Duration,
+    keeps_texts: bool,
     metrics: Metrics,
 }
 
@@ -143,7 +145,8 @@ impl L2 {
                 tokio::spawn(async move { stop.run_until_cancelled_owned(resolver.run()).await });
             }
         }
-        Ok(Self { registrar, budget: shards.timeout, ttl_max: shards.ttl, metrics })
+        let (budget, ttl_max, keeps_texts) = (shards.timeout, shards.ttl, shards.keeps_texts);
+        Ok(Self { registrar, budget, ttl_max, keeps_texts, metrics })
     }
 
     /// Gives `take` the vectors of `keys` under `model`, each with the index of its key. Takes at most the budget, and a
@@ -160,6 +163,11 @@ impl L2 {
         let (roster, expires) = (self.roster(), Instant::now() + ttl);
         let draft = |key| Some(Draft::of(roster.owner(key)?, *key, model)?.until(expires));
         keys.iter().map(draft).collect()
+    }
+
+    /// What is stored of a text beside its vector: nothing, unless the configuration asks for it.
+    pub(crate) fn text_to_keep<'t>(&self, text: &'t str) -> &'t str {
+        if self.keeps_texts { text } else { "" }
     }
 
     /// How long a vector may be kept by a caller who wants `ttl` at most.

@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
+use protocol::cache::{Neighbour, SimilarRequest};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -160,6 +161,21 @@ impl Member {
             }
         }
         (found, failed)
+    }
+
+    /// What it has that is nearest to the probe of `request`, and how many vectors it compared.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub(super) async fn similar(
+        &self,
+        request: &SimilarRequest,
+        deadline: Instant,
+    ) -> Result<(Vec<Neighbour>, u64), ShardError> {
+        if self.debt.due().is_some() {
+            return Err(ShardError::Unavailable("it owes a clear".to_owned()));
+        }
+        self.shard.similar(request, deadline).await
     }
 
     /// Who stores what is computed or read from now on; none where the shard's generation is unknown.

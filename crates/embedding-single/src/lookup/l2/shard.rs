@@ -8,8 +8,9 @@ use std::{error::Error, time::Duration};
 use axum::http::Uri;
 use bytes::Bytes;
 use protocol::cache::{
-    ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord, PutManyRequest,
-    PutManyResponse, PutMemoRequest, Record, StatsRequest, StatsResponse, cache_client::CacheClient,
+    ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, Neighbour, NewRecord,
+    PutManyRequest, PutManyResponse, PutMemoRequest, Record, SimilarRequest, StatsRequest, StatsResponse,
+    cache_client::CacheClient,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -99,6 +100,17 @@ impl Shard {
         };
         let response = within(deadline, client.get_many(until(request, deadline))).await?;
         read_answer(&response, model, &self.classes, keys.len()).map_err(ShardError::Wrong)
+    }
+
+    /// What is nearest to the probe of `request`, and how many vectors were compared.
+    pub(super) async fn similar(
+        &self,
+        request: &SimilarRequest,
+        deadline: Instant,
+    ) -> Result<(Vec<Neighbour>, u64), ShardError> {
+        let request = SimilarRequest { namespace: self.namespace.clone(), ..request.clone() };
+        let response = within(deadline, self.client.clone().similar(until(request, deadline))).await?;
+        Ok((response.neighbours, response.compared))
     }
 
     /// Stores `records`, if the namespace is still in `generation`.

@@ -48,6 +48,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// What a waiting record takes beside its numbers.
 const OVERHEAD_BYTES: usize = 256;
+/// What a shard keeps of a text at most.
+const TEXT_CHARACTERS_MAX: usize = 200;
 
 /// Under which generation of the shard's namespace a computation began, and who stores its vector.
 #[derive(Debug, Clone)]
@@ -63,13 +65,20 @@ pub(crate) struct Draft {
     key: CacheKey,
     identity: [u8; 32],
     expires: Instant,
+    text: String,
 }
 
 impl Draft {
     /// The right to store the vector of `key` at `owner`, as it is worth nothing before [`Self::until`]; none where the
     /// shard's generation is unknown.
     pub(super) fn of(owner: &Member, key: CacheKey, model: &Model) -> Option<Self> {
-        Some(Self { origin: owner.origin()?, key, identity: model.identity_bytes, expires: Instant::now() })
+        let (identity, expires, text) = (model.identity_bytes, Instant::now(), String::new());
+        Some(Self { origin: owner.origin()?, key, identity, expires, text })
+    }
+
+    /// The same, with how the text begins.
+    pub(crate) fn with_text(self, text: &str) -> Self {
+        Self { text: text.chars().take(TEXT_CHARACTERS_MAX).collect(), ..self }
     }
 
     /// The same, for a vector that is kept until then.
@@ -80,15 +89,16 @@ impl Draft {
     /// Queues the vector, where there is room.
     pub(crate) fn send(self, vector: &CachedVector) {
         let WriteBack { letters, part, metrics } = &self.origin.to;
-        let queued = part.take(size_of_val(&*vector.pooled) + OVERHEAD_BYTES).is_some_and(|room| {
-            let entry = Entry {
-                record: self.record(vector),
-                expires: self.expires,
-                generation: self.origin.generation,
-                _room: room,
-            };
-            letters.try_send(Letter::Entry(entry)).is_ok()
-        });
+        let queued =
+            part.take(size_of_val(&*vector.pooled) + self.text.len() + OVERHEAD_BYTES).is_some_and(|room| {
+                let entry = Entry {
+                    record: self.record(vector),
+                    expires: self.expires,
+                    generation: self.origin.generation,
+                    _room: room,
+                };
+                letters.try_send(Letter::Entry(entry)).is_ok()
+            });
         if !queued {
             metrics.written(Written::NoRoom, 1);
         }
@@ -106,7 +116,7 @@ impl Draft {
             vector: precision::encode(vector.class, &vector.pooled).into(),
             // Known when it is sent.
             ttl_ms: 0,
-            text: String::new(),
+            text: self.text.clone(),
         }
     }
 }
