@@ -29,6 +29,8 @@ pub(crate) enum Mode {
     Honest,
     /// Lookups are never answered, probes are.
     Silent,
+    /// Lookups are answered later, with what was there when they came.
+    Tardy,
     /// Nothing is answered.
     Frozen,
     /// Refuses lookups.
@@ -53,6 +55,7 @@ pub(crate) struct State {
     generation: watch::Sender<u64>,
     lookups: watch::Sender<usize>,
     clears: watch::Sender<usize>,
+    probes: watch::Sender<usize>,
     namespaces: Mutex<Vec<String>>,
     memos: watch::Sender<HashMap<String, Bytes>>,
     recalls: watch::Sender<usize>,
@@ -80,6 +83,7 @@ impl FakeShard {
             generation: watch::Sender::new(7),
             lookups: watch::Sender::default(),
             clears: watch::Sender::default(),
+            probes: watch::Sender::default(),
             namespaces: Mutex::default(),
             memos: watch::Sender::default(),
             recalls: watch::Sender::default(),
@@ -126,6 +130,11 @@ impl FakeShard {
         self.state.records.borrow().len()
     }
 
+    /// Forgets its records as if they had been evicted: no clear.
+    pub(crate) fn evict(&self) {
+        self.state.records.send_modify(HashMap::clear);
+    }
+
     /// Waits until this many lookups have come.
     pub(crate) async fn looked_up(&self, count: usize) {
         self.state.lookups.subscribe().wait_for(|lookups| *lookups >= count).await.unwrap();
@@ -141,6 +150,13 @@ impl FakeShard {
     /// Waits until a memo of this name is kept.
     pub(crate) async fn remembers(&self, name: &str) {
         self.state.memos.subscribe().wait_for(|memos| memos.contains_key(name)).await.unwrap();
+    }
+
+    /// Waits until it was asked how it is this many times more.
+    pub(crate) async fn probed(&self, more: usize) {
+        let mut probes = self.state.probes.subscribe();
+        let before = *probes.borrow();
+        probes.wait_for(|probes| *probes >= before + more).await.unwrap();
     }
 
     /// Waits until memos were asked for this many times more.
@@ -234,7 +250,11 @@ impl Cache for Service {
         let GetManyRequest { namespace, keys, .. } = request.into_inner();
         self.0.note(&namespace);
         self.0.lookups.send_modify(|lookups| *lookups += 1);
-        let mode = self.0.unless(&[Mode::Silent, Mode::Frozen]).await;
+        let tardy = (*self.0.mode.borrow() == Mode::Tardy).then(|| self.0.find(&keys, Mode::Tardy));
+        let mode = self.0.unless(&[Mode::Silent, Mode::Tardy, Mode::Frozen]).await;
+        if let Some(answer) = tardy {
+            return Ok(Response::new(answer));
+        }
         if let Mode::Refuse(code) = mode {
             return Err(Status::new(code, "refused"));
         }
@@ -298,6 +318,7 @@ impl Cache for Service {
 
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         self.0.unless(&[Mode::Frozen]).await;
+        self.0.probes.send_modify(|probes| *probes += 1);
         Ok(Response::new(StatsResponse {
             // Shows which limit a proxy has seen.
             entries: u64::from(*self.0.keys_max.borrow()),

@@ -14,7 +14,7 @@ use crate::{
     asking::{clear, embed, l2, metric, until},
     client::Connection,
     fake::Fake,
-    fake_shard::{BYTES, FakeShard},
+    fake_shard::{BYTES, FakeShard, Mode},
     grid::{config, proxy, serve},
 };
 
@@ -116,6 +116,45 @@ async fn a_copy_is_kept_no_longer_than_what_it_was_copied_from() {
     })
     .await;
     assert!(grown.shards[2].stored(1).await.iter().all(|record| record.ttl_ms <= 600_000));
+}
+
+/// A text of those that the third shard owns now, once copies are made.
+async fn moved(grown: &Grown, after: &mut Connection) -> String {
+    let mut moved = None;
+    until(async || {
+        for text in texts() {
+            let before = metric(after, "l2_second_asks_total", "").await;
+            assert_eq!(hits(after, std::slice::from_ref(&text)).await, 1);
+            if metric(after, "l2_second_asks_total", "").await > before {
+                moved = Some(text);
+            }
+        }
+        grown.shards[2].held() > 0
+    })
+    .await;
+    moved.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_read_at_an_old_owner_before_a_clear_is_not_copied_after_it() {
+    let grown = Grown::start().await;
+    let (mut after, _stop) = grown.proxy(3, &[]).await;
+    let (mut other, _stop_other) = grown.proxy(3, &[]).await;
+    let [one, two, new] = &grown.shards[..] else { panic!("there are three") };
+    let text = [moved(&grown, &mut after).await];
+    new.evict();
+    let before = one.lookups() + two.lookups();
+    [one, two].iter().for_each(|old| old.set(Mode::Tardy));
+    let asked = tokio::spawn(async move { (hits(&mut after, &text).await, after, text) });
+    until(async || one.lookups() + two.lookups() > before).await;
+    assert_eq!(clear(&mut other).await.status, StatusCode::OK);
+    // Both proxies ask every second: by then the one that waits knows the new generation too.
+    new.probed(4).await;
+    [one, two].iter().for_each(|old| old.set(Mode::Honest));
+    let (found, mut after, text) = asked.await.unwrap();
+    assert_eq!(found, 1, "it was asked for before the clear");
+    until(async || metric(&mut after, "l2_writes_total", "stale").await > 0).await;
+    assert_eq!((new.held(), hits(&mut after, &text).await), (0, 0));
 }
 
 /// A name whose addresses the test decides; none is a failure.
