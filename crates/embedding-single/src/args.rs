@@ -72,7 +72,7 @@ pub struct Args {
     /// Seconds a vector is kept in memory.
     #[arg(long, env = "EMBEDDING_CACHE_TTL", default_value = "3600", value_name = "SECONDS", value_parser = seconds)]
     pub cache_ttl: Duration,
-    /// Use a cache shard: vectors that L1 does not hold are looked up there and stored there.
+    /// Use cache shards: vectors that L1 does not hold are looked up there and stored there.
     #[arg(
         long,
         env = "SUTRA_CACHE_ENABLED",
@@ -111,13 +111,13 @@ pub struct Args {
         value_parser = seconds
     )]
     pub shard_resolve_interval: Duration,
-    /// Seconds a vector is kept in the cache shard.
+    /// Seconds a vector is kept in a cache shard.
     #[arg(long, env = "SUTRA_CACHE_TTL", default_value = "86400", value_name = "SECONDS", value_parser = seconds)]
     pub shard_ttl: Duration,
-    /// Seconds a request waits for the cache shard; after that its texts are computed.
+    /// Seconds a request waits for the cache shards; texts that have not come by then are computed.
     #[arg(long, env = "EMBEDDING_SHARD_TIMEOUT", default_value = "0.1", value_name = "SECONDS", value_parser = seconds)]
     pub shard_timeout: Duration,
-    /// Memory for vectors that wait to be stored in the cache shard; what does not fit is not stored.
+    /// Memory for vectors that wait to be stored in the cache shards, in equal parts; what does not fit is not stored.
     #[arg(long, env = "EMBEDDING_WRITE_BACK_BYTES_MAX", default_value_t = 32 << 20, value_name = "BYTES")]
     pub write_back_bytes_max: usize,
     /// Also store the first 200 characters of each text in the cache shard, for people who look into the cache. Personal
@@ -153,7 +153,7 @@ pub struct Args {
     )]
     pub forbid_untrained_dimensions: bool,
 
-    /// Precision classes of vectors that are taken, from ml-base and from the cache shard.
+    /// Precision classes of vectors that are taken, from ml-base and from the cache shards.
     #[arg(
         long,
         env = "EMBEDDING_PRECISION_CLASSES",

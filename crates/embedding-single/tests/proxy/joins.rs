@@ -144,13 +144,13 @@ async fn what_was_read_at_an_old_owner_before_a_clear_is_not_copied_after_it() {
     let text = [moved(&grown, &mut after).await];
     new.evict();
     let before = one.lookups() + two.lookups();
-    [one, two].map(|old| old.set(Mode::Tardy));
+    [one, two].iter().for_each(|old| old.set(Mode::Tardy));
     let asked = tokio::spawn(async move { (hits(&mut after, &text).await, after, text) });
     until(async || one.lookups() + two.lookups() > before).await;
     assert_eq!(clear(&mut other).await.status, StatusCode::OK);
     // Both proxies ask every second: by then the one that waits knows the new generation too.
     new.probed(4).await;
-    [one, two].map(|old| old.set(Mode::Honest));
+    [one, two].iter().for_each(|old| old.set(Mode::Honest));
     let (found, mut after, text) = asked.await.unwrap();
     assert_eq!(found, 1, "it was asked for before the clear");
     until(async || metric(&mut after, "l2_writes_total", "stale").await > 0).await;
