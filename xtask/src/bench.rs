@@ -1,4 +1,5 @@
 //! `bench serve`: load on the running grid, by `loadtest`. `bench engine`: the engine alone, by `engine-bench`.
+//! `bench cache`: the cache beside its peers, by `cache-bench`.
 
 mod engine;
 
@@ -19,6 +20,11 @@ pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<Ex
     let state = State::load_running(workspace)?;
     let args = with_server_pids(state.as_ref(), with_url(state.as_ref().and_then(State::url), args)?);
     Err(workspace.become_binary("loadtest", args))
+}
+
+/// Becomes `cache-bench`, which finds the services beside itself.
+pub(crate) fn run_cache(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
+    Err(workspace.become_binary("cache-bench", args))
 }
 
 /// `args` with a `--server-pid` per process of each service, where the load goes to the running grid.

@@ -110,6 +110,11 @@ pub(crate) enum Bench {
     /// [default: medium] and is fetched first. `cargo xtask bench engine --help` shows its options.
     #[command(disable_help_flag = true)]
     Engine(PassedOn),
+    /// The cache: cache-shard alone, or in turns with redis-server and memcached (--peers); nothing has to run
+    ///
+    /// Builds and starts `cache-bench` with all arguments given. `cargo xtask bench cache --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Cache(PassedOn),
 }
 
 /// Build, get the model, start every service, try them, supervise

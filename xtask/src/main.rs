@@ -71,6 +71,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cache(args) => cache::run(&workspace, args.args),
         Command::Bench(Bench::Serve(args)) => bench::run_serve(&workspace, args.args),
         Command::Bench(Bench::Engine(args)) => bench::run_engine(&workspace, args.args),
+        Command::Bench(Bench::Cache(args)) => bench::run_cache(&workspace, args.args),
         Command::Accuracy(args) => accuracy::run(&workspace, &args.args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Prove(args) => prove::run(&workspace, &args),

@@ -1,0 +1,163 @@
+//! The command line, and what it means once it is checked.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::ensure;
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Each engine is a process of its own over a new directory, on this machine, with the same clients: a connection each, in a \
+closed loop, the same keys and vectors in the same order. They take turns: what the machine does meanwhile meets all of \
+them. Figures of different runs say little; ratios of one run do.
+
+Exit codes: 0 measured, 1 measured, but a vector was not that of its key, 2 could not start, 130 interrupted.";
+
+/// Measures cache-shard beside redis-server and memcached: keys a second, latencies, memory, disk, restarts, hit ratios.
+#[derive(Debug, Parser)]
+#[command(name = "cache-bench", after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    /// Another part.
+    #[command(subcommand)]
+    pub(crate) part: Option<Part>,
+    /// What the main part takes.
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {}
+
+/// Flags of the main part.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct StoreArgs {
+    /// Measure redis-server and memcached in turns with ours; they are installed where they are missing and this may
+    #[arg(long)]
+    peers: bool,
+    /// Leave the packages of this machine as they are
+    #[arg(long)]
+    no_install: bool,
+    /// Vectors that are there before the first turn
+    #[arg(long, default_value_t = 100_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
+    entries: u64,
+    /// Vectors that are there when an engine is started again; 0 leaves that out
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(..=4_000_000))]
+    restart_entries: u64,
+    /// Bytes that each engine may hold where hit ratios are compared, in MiB; 0 leaves that out
+    #[arg(long, default_value_t = 64, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..=16_384))]
+    bounded_mib: u64,
+    /// Clients at once
+    #[arg(long, default_value_t = 8, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    clients: u16,
+    /// How long a turn takes
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = parse_seconds)]
+    seconds: Duration,
+    /// Turns of each engine
+    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Seed of all draws
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the engines keep what they write, in a folder that goes with the run [default: that of the system for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a run of the main part needs to know.
+#[derive(Debug)]
+pub(crate) struct StoreConfig {
+    /// Whether the peers take part.
+    pub(crate) peers: bool,
+    /// Whether none may be installed.
+    pub(crate) no_install: bool,
+    /// Vectors before the first turn.
+    pub(crate) entries: u64,
+    /// Vectors at a restart; none leaves it out.
+    pub(crate) restart_entries: Option<u64>,
+    /// Bytes where hit ratios are compared; none leaves it out.
+    pub(crate) bounded_bytes: Option<u64>,
+    /// Clients at once.
+    pub(crate) clients: u16,
+    /// Length of a turn.
+    pub(crate) length: Duration,
+    /// Turns of each.
+    pub(crate) rounds: usize,
+    /// Of all draws.
+    pub(crate) seed: u64,
+    /// Where engines write.
+    pub(crate) directory: PathBuf,
+    /// JSON instead of tables.
+    pub(crate) json: bool,
+}
+
+impl StoreArgs {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// By the name of the flag.
+    pub(crate) fn into_config(self) -> anyhow::Result<StoreConfig> {
+        ensure!(!self.seconds.is_zero(), "`--seconds` is 0, there would be nothing to measure");
+        ensure!(
+            !self.no_install || self.peers,
+            "`--no-install` says something about `--peers`, which is missing"
+        );
+        Ok(StoreConfig {
+            peers: self.peers,
+            no_install: self.no_install,
+            entries: self.entries,
+            // What is filled before is there in any case.
+            restart_entries: (self.restart_entries > 0).then(|| self.restart_entries.max(self.entries)),
+            bounded_bytes: (self.bounded_mib > 0).then_some(self.bounded_mib << 20),
+            clients: self.clients,
+            length: self.seconds,
+            rounds: usize::from(self.rounds),
+            seed: self.seed,
+            directory: self.directory.unwrap_or_else(std::env::temp_dir),
+            json: self.json,
+        })
+    }
+}
+
+fn parse_seconds(given: &str) -> Result<Duration, String> {
+    let seconds: f64 = given.parse().map_err(|_| format!("`{given}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{given}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn config(arguments: &[&str]) -> anyhow::Result<StoreConfig> {
+        Args::try_parse_from([&["cache-bench"], arguments].concat())?.store.into_config()
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_flag_name() {
+        for (arguments, expected) in [
+            (["--seconds", "0"].as_slice(), "`--seconds` is 0"),
+            (&["--seconds", "x"], "--seconds"),
+            (&["--no-install"], "`--no-install`"),
+            (&["--entries", "0"], "--entries"),
+        ] {
+            let error = config(arguments).expect_err("the arguments should be refused");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_a_part_out() {
+        let config = config(&["--restart-entries", "0", "--bounded-mib", "0"]).unwrap();
+        assert_eq!((config.restart_entries, config.bounded_bytes), (None, None));
+    }
+}
