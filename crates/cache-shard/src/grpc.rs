@@ -17,8 +17,11 @@ use self::messages::Texts;
 use crate::{
     config::{Config, Limits},
     slot::Slot,
-    store::{ChangeError, Cursor, MemoError, NAMESPACE_BYTES_MAX, SimilarError, Stats, Store},
+    store::{ChangeError, Cursor, MemoError, NAMESPACE_BYTES_MAX, Patience, SimilarError, Stats, Store},
 };
+
+/// Keys that are looked up where the call came in, if all of their records are in memory: to change threads takes longer.
+const KEYS_INLINE_MAX: usize = 128;
 
 /// The service; answers once a store is in its slot.
 #[derive(Debug, Clone)]
@@ -74,10 +77,19 @@ impl Cache for Grpc {
         let GetManyRequest { namespace, keys, with_text } = request.into_inner();
         self.check(&namespace, "keys", keys.len())?;
         let answer_bytes_max = self.limits.answer_bytes_max;
+        let texts = if with_text { Texts::With } else { Texts::Without };
+        let keys = messages::read_keys(&keys)?;
+        let located = self.slot.store()?.locate_many(&namespace, &keys);
+        if keys.len() <= KEYS_INLINE_MAX
+            && let Some(found) = self.slot.store()?.read_many(&located, answer_bytes_max, Patience::Now)
+        {
+            return Ok(Response::new(messages::write_found(found, texts)));
+        }
         self.with_store(move |store| {
-            let keys = messages::read_keys(&keys)?;
-            let texts = if with_text { Texts::With } else { Texts::Without };
-            Ok(messages::write_found(store.get_many(&namespace, &keys, answer_bytes_max), texts))
+            let found = store.read_many(&located, answer_bytes_max, Patience::Wait);
+            let found =
+                found.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read that may wait did not"))?;
+            Ok(messages::write_found(found, texts))
         })
         .await
     }

@@ -82,7 +82,7 @@ pub use clock::{Clock, SystemClock};
 pub use keeper::{Keeper, KeeperError};
 pub use listing::{Cursor, Page};
 pub use memos::{MEMO_BYTES_MAX, MEMO_NAME_BYTES_MAX, MEMOS_MAX, MemoError};
-pub use reading::Found;
+pub use reading::{Found, Located, Patience};
 pub use similar::{Neighbour, Neighbours, Probe, SimilarError};
 pub use sliding::TtlMode;
 pub use stats::Stats;

@@ -1,13 +1,13 @@
 //! Looking keys up. What fails a check is a miss, and is forgotten.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     Store,
     index::Location,
-    record::{Content, Record},
+    record::{Content, RECORD_BYTES_MAX, Record, VECTOR_BYTES_MAX},
     segment::Segment,
     vector::{Hit, Key, Prefix, Vector},
 };
@@ -38,25 +38,59 @@ pub(super) enum Miss {
     Elsewhere,
 }
 
+/// Keys on their way to their records.
+#[derive(Debug)]
+pub struct Located {
+    namespace: Box<str>,
+    generation: u64,
+    now_ms: u64,
+    /// One for each key, in the order of the keys.
+    places: Vec<(Key, Option<(Location, Arc<Segment>)>)>,
+}
+
+/// Whether a reader may wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// No: it is on a thread that others need.
+    Now,
+    /// Yes.
+    Wait,
+}
+
 impl Store {
     /// Looks `keys` up, until the vectors found fill `vector_bytes_max`; the keys after that are misses.
     pub fn get_many(&self, namespace: &str, keys: &[Key], vector_bytes_max: usize) -> Found {
+        let located = self.locate_many(namespace, keys);
+        let found = self.read_many(&located, vector_bytes_max, Patience::Wait);
+        found.unwrap_or_else(|| Found { hits: Vec::new(), generation: located.generation })
+    }
+
+    /// Where the records of `keys` lie. Waits for nothing but other threads.
+    pub fn locate_many(&self, namespace: &str, keys: &[Key]) -> Located {
         let state = self.read_state();
-        let generation = state.generations.of(namespace);
         let locate = |key: &Key| {
             let location = state.index().visit(namespace, &Prefix::of(key))?;
             Some((location, state.segments.get(&location.segment)?.clone()))
         };
-        let located: Vec<_> = keys.iter().map(locate).collect();
+        let places = keys.iter().map(|key| (*key, locate(key))).collect();
+        let generation = state.generations.of(namespace);
         drop(state);
-        let asked = Asked { namespace, generation, now_ms: self.timeline.now_ms() };
+        Located { namespace: namespace.into(), generation, now_ms: self.timeline.now_ms(), places }
+    }
+
+    /// Reads what was located; none where that would wait for a disk and nobody may, which changes nothing.
+    pub fn read_many(&self, located: &Located, vector_bytes_max: usize, patience: Patience) -> Option<Found> {
+        let records = read_records(located, vector_bytes_max, patience)?;
+        let generation = located.generation;
+        let asked = Asked { namespace: &located.namespace, generation, now_ms: located.now_ms };
         let mut bytes_left = vector_bytes_max;
-        let hits: Vec<_> = keys
+        let hits: Vec<_> = located
+            .places
             .iter()
-            .zip(located)
-            .map(|(key, located)| {
-                let (location, segment) = located.filter(|_| bytes_left > 0)?;
-                let hit = self.read(asked, key, location, &segment)?;
+            .zip(records)
+            .map(|((key, place), record)| {
+                let (location, segment) = place.as_ref().filter(|_| bytes_left > 0)?;
+                let hit = self.check(asked, key, *location, segment, record?)?;
                 bytes_left = bytes_left.checked_sub(hit.vector.bytes.len()).or_else(|| {
                     bytes_left = 0;
                     None
@@ -66,16 +100,23 @@ impl Store {
             .collect();
         let found = hits.iter().flatten().count();
         self.counters.hits.add(found);
-        self.counters.misses.add(keys.len() - found);
-        Found { hits, generation }
+        self.counters.misses.add(located.places.len() - found);
+        Some(Found { hits, generation })
     }
 
-    fn read(&self, asked: Asked<'_>, key: &Key, location: Location, segment: &Segment) -> Option<Hit> {
+    fn check(
+        &self,
+        asked: Asked<'_>,
+        key: &Key,
+        location: Location,
+        segment: &Segment,
+        bytes: io::Result<Bytes>,
+    ) -> Option<Hit> {
         let read = if location.expires_ms <= asked.now_ms {
             self.counters.expired.add(1);
             Err(Miss::Stray)
         } else {
-            let read = read_record(asked, key, location, segment);
+            let read = decode(asked, key, location, segment, bytes);
             self.counters.damaged_records.add(usize::from(read == Err(Miss::Stray)));
             read
         };
@@ -100,6 +141,51 @@ impl Store {
     }
 }
 
+/// The bytes of each record that was located, one after another in one piece of memory; none where that would wait and
+/// nobody may. What vectors would not fill is not read.
+fn read_records(
+    located: &Located,
+    vector_bytes_max: usize,
+    patience: Patience,
+) -> Option<Vec<Option<io::Result<Bytes>>>> {
+    // Of what was read beyond the vectors that may be answered, heads and texts are the most.
+    let heads_bytes = located.places.len() * (RECORD_BYTES_MAX - VECTOR_BYTES_MAX);
+    let bytes_max = vector_bytes_max.saturating_add(heads_bytes);
+    let mut end = 0;
+    let ranges: Vec<_> = located
+        .places
+        .iter()
+        .map(|(_, place)| {
+            let (location, segment) = place.as_ref().filter(|_| end < bytes_max)?;
+            let start = end;
+            end += location.bytes as usize;
+            Some((start..end, location, segment))
+        })
+        .collect();
+    let mut memory = vec![0; end];
+    let mut errors = Vec::new();
+    for (range, location, segment) in ranges.iter().flatten() {
+        let (offset, bytes) = (u64::from(location.offset), &mut memory[range.clone()]);
+        let read = match patience {
+            Patience::Wait => segment.read_into(offset, bytes).map(|()| true),
+            Patience::Now => segment.read_into_now(offset, bytes),
+        };
+        match read {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => errors.push((range.start, error)),
+        }
+    }
+    let memory = Bytes::from(memory);
+    let mut errors = errors.into_iter().peekable();
+    let record = |range: Option<(std::ops::Range<usize>, &Location, &Arc<Segment>)>| {
+        let (range, ..) = range?;
+        let error = errors.next_if(|(start, _)| *start == range.start);
+        Some(error.map_or_else(|| Ok(memory.slice(range)), |(_, error)| Err(error)))
+    };
+    Some(ranges.into_iter().map(record).collect())
+}
+
 /// The record of `key` that `location` leads to, checked.
 pub(super) fn read_record(
     asked: Asked<'_>,
@@ -107,13 +193,23 @@ pub(super) fn read_record(
     location: Location,
     segment: &Segment,
 ) -> Result<Hit, Miss> {
+    let bytes = segment.read(location.offset.into(), location.bytes as usize);
+    decode(asked, key, location, segment, bytes.map(Bytes::from))
+}
+
+fn decode(
+    asked: Asked<'_>,
+    key: &Key,
+    location: Location,
+    segment: &Segment,
+    bytes: io::Result<Bytes>,
+) -> Result<Hit, Miss> {
     let offset = u64::from(location.offset);
-    let bytes = segment.read(offset, location.bytes as usize).map_err(|error| {
+    let bytes = bytes.map_err(|error| {
         // Forgotten even if the disk may read it later: while it counts as there, no put would replace it.
         tracing::warn!(%error, segment = segment.number, offset, "a record cannot be read");
         Miss::Stray
     })?;
-    let bytes = Bytes::from(bytes);
     let Ok((record, _)) = Record::decode(&bytes, segment.seat(offset)) else {
         tracing::warn!(segment = segment.number, offset, "a record is damaged");
         return Err(Miss::Stray);

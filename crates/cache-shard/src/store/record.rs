@@ -34,7 +34,9 @@ use super::vector::{
 const HEAD_BYTES: usize = 131;
 /// Bytes of the largest record.
 pub(super) const RECORD_BYTES_MAX: usize =
-    HEAD_BYTES + NAMESPACE_BYTES_MAX + TEXT_BYTES_MAX + WIDTH_MAX as usize * 4;
+    HEAD_BYTES + NAMESPACE_BYTES_MAX + TEXT_BYTES_MAX + VECTOR_BYTES_MAX;
+/// Bytes of the largest vector.
+pub(super) const VECTOR_BYTES_MAX: usize = WIDTH_MAX as usize * 4;
 
 const KIND_VECTOR: u8 = 1;
 const KIND_REMOVAL: u8 = 2;

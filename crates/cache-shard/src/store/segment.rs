@@ -198,8 +198,20 @@ impl Segment {
 
     pub(super) fn read(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
-        read_exact_at(&*self.file, &mut bytes, offset)?;
+        self.read_into(offset, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `bytes` from `offset` on.
+    pub(super) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        read_exact_at(&*self.file, bytes, offset)
+    }
+
+    /// The same with what is in memory already; false where that would wait for a disk.
+    pub(super) fn read_into_now(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
+        let read = self.file.read_now(bytes, offset)?;
+        // A short answer is rare, and what it means the other way of reading finds out.
+        Ok(read == Some(bytes.len()))
     }
 
     /// Reads what one call gives; 0 at the end of the file.

@@ -7,11 +7,13 @@ use std::{
     any::Any,
     fmt::Debug,
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, IoSliceMut},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +105,14 @@ pub trait VfsFile: Debug + Send + Sync {
     /// # Errors
     /// What pread would say.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Reads like [`Self::read_at`] what is in memory already; none where that would wait for a disk, or where nobody knows.
+    ///
+    /// # Errors
+    /// What preadv2 would say.
+    fn read_now(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
 
     /// Writes all of `bytes`. After an error any part of them may be there.
     ///
@@ -218,6 +228,15 @@ impl VfsFile for File {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
+        }
+    }
+
+    fn read_now(&self, bytes: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        match preadv2(self, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(Some(read)),
+            // It is not in memory, or the file system cannot tell, or the kernel is older than the question.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
