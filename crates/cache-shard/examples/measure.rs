@@ -189,6 +189,7 @@ fn put(args: &Args, numbers: std::ops::Range<u32>) -> PutManyRequest {
         vector: vector(number).into(),
         ttl_ms: 0,
         text: String::new(),
+        checksum: None,
     };
     PutManyRequest { records: numbers.map(record).collect(), ..PutManyRequest::default() }
 }

@@ -83,13 +83,13 @@ impl Cache for Grpc {
         if keys.len() <= KEYS_INLINE_MAX
             && let Some(found) = self.slot.store()?.read_many(&located, answer_bytes_max, Patience::Now)
         {
-            return Ok(Response::new(messages::write_found(found, texts)));
+            return Ok(Response::new(messages::write_found(&keys, found, texts)));
         }
         self.with_store(move |store| {
             let found = store.read_many(&located, answer_bytes_max, Patience::Wait);
             let found =
                 found.ok_or_else(|| ApiError::new(ErrorCode::Internal, "a read that may wait did not"))?;
-            Ok(messages::write_found(found, texts))
+            Ok(messages::write_found(&keys, found, texts))
         })
         .await
     }

@@ -31,12 +31,15 @@ mod balancer;
 
 mod client;
 
+mod faulty_line;
+
 mod load;
 
 mod until;
 
 pub use balancer::{Balancer, Slot};
 pub use client::{Answer, Client, Door};
+pub use faulty_line::{Fault, FaultyLine};
 pub use goldens::{Golden, goldens, largest_delta};
 pub use grid::{Grid, GridBuilder};
 pub use load::{Figures, Load, LoadPlan, Record};

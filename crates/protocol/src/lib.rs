@@ -13,6 +13,7 @@
 //!
 //! Non-goals: no I/O, no limits of its own (callers pass theirs), no conversion of vectors (see `vector`).
 
+pub mod checksum;
 pub mod embed_json;
 pub mod error;
 pub mod prompts;

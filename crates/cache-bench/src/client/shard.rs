@@ -65,6 +65,7 @@ fn record(key: &Key) -> NewRecord {
         vector: key.vector(),
         ttl_ms: 1000 * u64::from(TTL_SECONDS),
         text: String::new(),
+        checksum: None,
     }
 }
 

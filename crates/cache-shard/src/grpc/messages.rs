@@ -9,6 +9,7 @@ use protocol::{
         NewRecord as NewRecordMessage, PrecisionClass, PutManyResponse, PutResult, PutStatus, Record,
         SimilarRequest, SimilarResponse, similar_request,
     },
+    checksum,
     error::{ApiError, ErrorCode},
 };
 
@@ -73,7 +74,7 @@ pub(super) fn write_neighbours(found: &Neighbours) -> SimilarResponse {
     let neighbour = |near: &Neighbour| NeighbourMessage {
         key: Bytes::copy_from_slice(&near.key.0),
         cosine: near.cosine,
-        record: Some(write_record(&near.hit, Texts::With)),
+        record: Some(write_record(&near.key, &near.hit, Texts::With)),
     };
     SimilarResponse { neighbours: found.nearest.iter().map(neighbour).collect(), compared: found.compared }
 }
@@ -84,30 +85,30 @@ pub(super) fn write_page(page: Page) -> ListResponse {
     let mut vectors = Vec::new();
     for (key, hit) in &page.records {
         response.keys.push(Bytes::copy_from_slice(&key.0));
-        response.records.push(write_record(hit, Texts::With));
+        response.records.push(write_record(key, hit, Texts::With));
         vectors.extend_from_slice(&hit.vector.bytes);
     }
     response.vectors = vectors.into();
     response
 }
 
-/// What was found, as bitmap, records and one piece of vectors.
-pub(super) fn write_found(found: Found, texts: Texts) -> GetManyResponse {
+/// What was found of `keys`, as bitmap, records and one piece of vectors.
+pub(super) fn write_found(keys: &[Key], found: Found, texts: Texts) -> GetManyResponse {
     let mut bitmap = vec![0_u8; found.hits.len().div_ceil(8)];
     let bytes = found.hits.iter().flatten().map(|hit| hit.vector.bytes.len()).sum();
     let mut vectors = Vec::with_capacity(bytes);
     let mut records = Vec::new();
-    for (index, hit) in found.hits.iter().enumerate() {
+    for (index, (key, hit)) in keys.iter().zip(&found.hits).enumerate() {
         if let Some(hit) = hit {
             bitmap[index / 8] |= 1 << (index % 8);
             vectors.extend_from_slice(&hit.vector.bytes);
-            records.push(write_record(hit, texts));
+            records.push(write_record(key, hit, texts));
         }
     }
     GetManyResponse { hits: bitmap.into(), records, vectors: vectors.into(), generation: found.generation }
 }
 
-fn write_record(Hit { vector, created_ms, remaining, .. }: &Hit, texts: Texts) -> Record {
+fn write_record(key: &Key, Hit { vector, created_ms, remaining, .. }: &Hit, texts: Texts) -> Record {
     let element_type = match vector.element {
         Element::Float32 => ElementType::Float32,
         Element::Float16 => ElementType::Float16,
@@ -118,7 +119,7 @@ fn write_record(Hit { vector, created_ms, remaining, .. }: &Hit, texts: Texts) -
         Precision::Float16 => PrecisionClass::Float16,
         Precision::Int8 => PrecisionClass::Int8,
     };
-    Record {
+    let mut record = Record {
         width: vector.width,
         element_type: element_type.into(),
         precision_class: precision_class.into(),
@@ -131,7 +132,10 @@ fn write_record(Hit { vector, created_ms, remaining, .. }: &Hit, texts: Texts) -
             Texts::With => String::from_utf8_lossy(&vector.text).into_owned(),
             Texts::Without => String::new(),
         },
-    }
+        checksum: 0,
+    };
+    record.checksum = checksum::of_record(&key.0, &record, &vector.bytes);
+    record
 }
 
 /// Puts the records that can be read; each has its result at its place.
@@ -154,6 +158,10 @@ pub(super) fn put(
 }
 
 fn read_record(message: NewRecordMessage) -> Result<NewRecord, String> {
+    let found = checksum::of_new_record(&message);
+    if let Some(sent) = message.checksum.filter(|sent| *sent != found) {
+        return Err(format!("`checksum` is {sent:08x}, that of what arrived is {found:08x}"));
+    }
     let key = digest("key", &message.key)?;
     let identity = digest("identity", &message.identity)?;
     let element = match message.element_type() {

@@ -102,6 +102,7 @@ pub fn put(numbers: impl IntoIterator<Item = u32>) -> PutManyRequest {
         vector: vector(number),
         ttl_ms: 60_000,
         text: String::new(),
+        checksum: None,
     };
     PutManyRequest {
         namespace: "n".to_owned(),

@@ -38,6 +38,8 @@ mod shard;
 
 mod shards;
 
+mod line;
+
 mod balancer;
 
 mod replicas;

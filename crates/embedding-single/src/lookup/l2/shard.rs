@@ -1,16 +1,19 @@
 //! The gRPC client of cache-shard, and the check of its answers.
 //!
 //! Invariant: an answer that contradicts itself is an error, and a record that is not of the model that was asked for, in
-//! its width and a precision class that is taken, or that holds a number which is none, is a miss.
+//! its width and a precision class that is taken, that changed on its way, or that holds a number which is none, is a miss.
 
 use std::{error::Error, time::Duration};
 
 use axum::http::Uri;
 use bytes::Bytes;
-use protocol::cache::{
-    ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, Neighbour, NewRecord,
-    PutManyRequest, PutManyResponse, PutMemoRequest, Record, SimilarRequest, StatsRequest, StatsResponse,
-    cache_client::CacheClient,
+use protocol::{
+    cache::{
+        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, Neighbour, NewRecord,
+        PutManyRequest, PutManyResponse, PutMemoRequest, Record, SimilarRequest, StatsRequest, StatsResponse,
+        cache_client::CacheClient,
+    },
+    checksum,
 };
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -99,7 +102,7 @@ impl Shard {
             with_text: false,
         };
         let response = within(deadline, client.get_many(until(request, deadline))).await?;
-        read_answer(&response, model, &self.classes, keys.len()).map_err(ShardError::Wrong)
+        read_answer(&response, model, &self.classes, keys).map_err(ShardError::Wrong)
     }
 
     /// What is nearest to the probe of `request`, and how many vectors were compared.
@@ -198,13 +201,14 @@ fn read_status(status: &Status) -> ShardError {
     }
 }
 
-/// Checks an answer to `count` keys and takes it apart.
+/// Checks an answer to `keys` and takes it apart.
 fn read_answer(
     response: &GetManyResponse,
     model: &Model,
     classes: &Classes,
-    count: usize,
+    keys: &[CacheKey],
 ) -> Result<Answer, String> {
+    let count = keys.len();
     let hits = read_bitmap(&response.hits, count)?;
     let records = response.records.len();
     let hit_count = hits.iter().filter(|hit| **hit).count();
@@ -213,7 +217,7 @@ fn read_answer(
     let mut records = response.records.iter();
     let mut answer =
         Answer { found: Vec::with_capacity(count), rejected: 0, generation: response.generation };
-    for hit in hits {
+    for (hit, key) in hits.into_iter().zip(keys) {
         let Some(record) = hit.then(|| records.next()).flatten() else {
             answer.found.push(None);
             continue;
@@ -222,7 +226,8 @@ fn read_answer(
             .split_at_checked(bytes_of(record))
             .ok_or_else(|| format!("{} bytes of vectors, which is too few", response.vectors.len()))?;
         rest = behind;
-        let found = read_record(record, numbers, model, classes);
+        let is_whole = record.checksum == checksum::of_record(&key.0, record, numbers);
+        let found = read_record(record, numbers, model, classes).filter(|_| is_whole);
         answer.rejected += u64::from(found.is_none());
         answer.found.push(found);
     }
@@ -280,7 +285,7 @@ mod tests {
 
     fn read(response: &GetManyResponse, count: usize) -> Result<Answer, String> {
         let classes = Classes::new([inference::PrecisionClass::Float32, inference::PrecisionClass::Bfloat16]);
-        read_answer(response, &model(), &classes, count)
+        read_answer(response, &model(), &classes, &vec![KEY; count])
     }
 
     fn record() -> Record {
@@ -294,7 +299,21 @@ mod tests {
             created_unix_ms: 1,
             ttl_remaining_ms: 5,
             text: String::new(),
+            checksum: 0,
         }
+    }
+
+    const KEY: CacheKey = CacheKey([7; 32]);
+
+    /// The same records, each with the checksum of its part of `vectors`.
+    fn summed(records: Vec<Record>, vectors: &[u8]) -> Vec<Record> {
+        let mut rest = vectors;
+        let sum = |record: Record| {
+            let (numbers, behind) = rest.split_at(bytes_of(&record).min(rest.len()));
+            rest = behind;
+            Record { checksum: checksum::of_record(&KEY.0, &record, numbers), ..record }
+        };
+        records.into_iter().map(sum).collect()
     }
 
     fn response(hits: &[u8], records: Vec<Record>, numbers: &[f32]) -> GetManyResponse {
@@ -302,7 +321,7 @@ mod tests {
         vector::codec::extend_float32(&mut vectors, numbers);
         GetManyResponse {
             hits: Bytes::copy_from_slice(hits),
-            records,
+            records: summed(records, &vectors),
             vectors: vectors.into(),
             generation: 7,
         }
@@ -350,9 +369,24 @@ mod tests {
             element_type: ElementType::Float16.into(),
             ..record()
         };
-        let answer = GetManyResponse { vectors: vectors.into(), ..response(&[1], vec![half], &[]) };
+        let records = summed(vec![half], &vectors);
+        let answer = GetManyResponse { records, vectors: vectors.into(), ..response(&[1], vec![], &[]) };
         let found = read(&answer, 1).unwrap().found.remove(0).unwrap().vector;
         assert_eq!((&*found.pooled, found.class), (&[0.5, -2.0][..], inference::PrecisionClass::Bfloat16));
+    }
+
+    #[test]
+    fn what_changed_on_its_way_is_a_miss() {
+        let right = response(&[1], vec![record()], &[1.0, 2.0]);
+        for index in 0..right.vectors.len() {
+            let mut vectors = right.vectors.to_vec();
+            vectors[index] ^= 1;
+            let answer = read(&GetManyResponse { vectors: vectors.into(), ..right.clone() }, 1).unwrap();
+            assert_eq!((answer.found, answer.rejected), (vec![None], 1), "byte {index}");
+        }
+        let classes = Classes::new([inference::PrecisionClass::Float32]);
+        let other = read_answer(&right, &model(), &classes, &[CacheKey([8; 32])]).unwrap();
+        assert_eq!((other.found, other.rejected), (vec![None], 1), "the record of another key");
     }
 
     #[test]

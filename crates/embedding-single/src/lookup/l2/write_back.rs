@@ -19,7 +19,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::cache::{NewRecord, PutManyResponse, PutStatus};
+use protocol::{
+    cache::{NewRecord, PutManyResponse, PutStatus},
+    checksum,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, sleep, timeout},
@@ -105,7 +108,7 @@ impl Draft {
     }
 
     fn record(&self, vector: &CachedVector) -> NewRecord {
-        NewRecord {
+        let record = NewRecord {
             key: Bytes::copy_from_slice(&self.key.0),
             width: u32::try_from(vector.pooled.len()).unwrap_or(u32::MAX),
             element_type: precision::element_type(vector.class).into(),
@@ -117,7 +120,9 @@ impl Draft {
             // Known when it is sent.
             ttl_ms: 0,
             text: self.text.clone(),
-        }
+            checksum: None,
+        };
+        NewRecord { checksum: Some(checksum::of_new_record(&record)), ..record }
     }
 }
 
