@@ -38,6 +38,9 @@ pub(super) enum Miss {
     Elsewhere,
 }
 
+/// Where a record lies, and the file it lies in.
+type Place = (Location, Arc<Segment>);
+
 /// Keys on their way to their records.
 #[derive(Debug)]
 pub struct Located {
@@ -45,7 +48,7 @@ pub struct Located {
     generation: u64,
     now_ms: u64,
     /// One for each key, in the order of the keys.
-    places: Vec<(Key, Option<(Location, Arc<Segment>)>)>,
+    places: Vec<(Key, Option<Place>)>,
 }
 
 /// Whether a reader may wait for a disk.

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use protocol::cache::{Neighbour, SimilarRequest};
+use protocol::cache::SimilarRequest;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -24,6 +24,7 @@ use super::{
     breaker::{Breaker, Outcome},
     debt::Debt,
     shard::{Shard, ShardError},
+    similar::Searched,
     watch::{Mirror, Watch},
     write_back::{Origin, Room, WriteBack},
 };
@@ -167,11 +168,7 @@ impl Member {
     ///
     /// # Errors
     /// Why it does not say.
-    pub(super) async fn similar(
-        &self,
-        request: &SimilarRequest,
-        deadline: Instant,
-    ) -> Result<(Vec<Neighbour>, u64), ShardError> {
+    pub(super) async fn similar(&self, request: &SimilarRequest, deadline: Instant) -> Searched {
         if self.debt.due().is_some() {
             return Err(ShardError::Unavailable("it owes a clear".to_owned()));
         }

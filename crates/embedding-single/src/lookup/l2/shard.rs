@@ -9,7 +9,7 @@ use axum::http::Uri;
 use bytes::Bytes;
 use protocol::{
     cache::{
-        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, Neighbour, NewRecord,
+        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord,
         PutManyRequest, PutManyResponse, PutMemoRequest, Record, SimilarRequest, StatsRequest, StatsResponse,
         cache_client::CacheClient,
     },
@@ -18,7 +18,7 @@ use protocol::{
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
-use super::Found;
+use super::{Found, similar::Searched};
 use crate::{
     channel,
     key::CacheKey,
@@ -106,11 +106,7 @@ impl Shard {
     }
 
     /// What is nearest to the probe of `request`, and how many vectors were compared.
-    pub(super) async fn similar(
-        &self,
-        request: &SimilarRequest,
-        deadline: Instant,
-    ) -> Result<(Vec<Neighbour>, u64), ShardError> {
+    pub(super) async fn similar(&self, request: &SimilarRequest, deadline: Instant) -> Searched {
         let request = SimilarRequest { namespace: self.namespace.clone(), ..request.clone() };
         let response = within(deadline, self.client.clone().similar(until(request, deadline))).await?;
         Ok((response.neighbours, response.compared))

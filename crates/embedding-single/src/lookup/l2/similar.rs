@@ -16,6 +16,9 @@ use crate::{key::CacheKey, lookup::l1::CachedVector, models::Model};
 /// A shard reads all it has.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Neighbours of one shard, and how many vectors it compared.
+pub(super) type Searched = Result<(Vec<Neighbour>, u64), ShardError>;
+
 /// What the shards have found.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbours {
@@ -53,11 +56,7 @@ impl L2 {
     }
 }
 
-fn merge(
-    answers: Vec<(&Arc<Member>, Result<(Vec<Neighbour>, u64), ShardError>)>,
-    key: CacheKey,
-    count: u32,
-) -> Neighbours {
+fn merge(answers: Vec<(&Arc<Member>, Searched)>, key: CacheKey, count: u32) -> Neighbours {
     let mut found = Neighbours::default();
     for (member, answer) in answers {
         match answer {

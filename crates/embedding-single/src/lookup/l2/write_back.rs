@@ -100,7 +100,7 @@ impl Draft {
                     generation: self.origin.generation,
                     _room: room,
                 };
-                letters.try_send(Letter::Entry(entry)).is_ok()
+                letters.try_send(Letter::Entry(Box::new(entry))).is_ok()
             });
         if !queued {
             metrics.written(Written::NoRoom, 1);
@@ -136,7 +136,7 @@ struct Entry {
 
 #[derive(Debug)]
 enum Letter {
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// Answered once all before it is done with.
     Flush(oneshot::Sender<()>),
 }
@@ -252,7 +252,7 @@ impl Writer {
                         if entries.first().is_some_and(|first| first.generation != entry.generation) {
                             self.write(std::mem::take(&mut entries)).await;
                         }
-                        entries.push(entry);
+                        entries.push(*entry);
                     }
                     Letter::Flush(done) => {
                         self.write(std::mem::take(&mut entries)).await;
