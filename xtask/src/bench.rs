@@ -1,5 +1,5 @@
 //! `bench serve`: load on the running grid, by `loadtest`. `bench engine`: the engine alone, by `engine-bench`.
-//! `bench cache`: the cache beside its peers, by `cache-bench`.
+//! `bench cache`, `bench l1`: the caches beside their peers, by `cache-bench`.
 
 mod engine;
 
@@ -25,6 +25,11 @@ pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<Ex
 /// Becomes `cache-bench`, which finds the services beside itself.
 pub(crate) fn run_cache(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
     Err(workspace.become_binary("cache-bench", args))
+}
+
+/// Becomes `cache-bench l1`.
+pub(crate) fn run_l1(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
+    Err(workspace.become_binary("cache-bench", iter::once("l1".into()).chain(args).collect()))
 }
 
 /// `args` with a `--server-pid` per process of each service, where the load goes to the running grid.

@@ -115,6 +115,11 @@ pub(crate) enum Bench {
     /// Builds and starts `cache-bench` with all arguments given. `cargo xtask bench cache --help` shows its options.
     #[command(disable_help_flag = true)]
     Cache(PassedOn),
+    /// Hit ratios of the proxy's own cache at equal bytes, beside other policies, on made-up traffic
+    ///
+    /// Builds and starts `cache-bench l1` with all arguments given. `cargo xtask bench l1 --help` shows its options.
+    #[command(disable_help_flag = true)]
+    L1(PassedOn),
 }
 
 /// Build, get the model, start every service, try them, supervise

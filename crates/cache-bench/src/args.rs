@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::ensure;
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, builder::TypedValueParser};
 
 const AFTER_HELP: &str = "\
 Each engine is a process of its own over a new directory, on this machine, with the same clients: a connection each, in a \
@@ -26,7 +26,35 @@ pub(crate) struct Args {
 
 /// What else can be measured.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Part {}
+pub(crate) enum Part {
+    /// Hit ratios of the proxy's L1 at equal bytes: lru, lru with an admission, quick_cache, moka
+    L1(L1Config),
+}
+
+/// Flags of the traces; there is nothing to check that clap cannot.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct L1Config {
+    /// Vectors there is room for
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT", value_parser = sizes(1_000_000))]
+    pub(crate) entries: usize,
+    /// Keys of a trace
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT", value_parser = sizes(100_000_000))]
+    pub(crate) requests: usize,
+    /// Numbers of a vector
+    #[arg(long, default_value_t = 384, value_name = "COUNT", value_parser = sizes(16_384))]
+    pub(crate) width: usize,
+    /// Seed of all traces
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A number from 1 to `most`.
+fn sizes(most: u64) -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u64).range(1..=most).map(|size| usize::try_from(size).unwrap_or(usize::MAX))
+}
 
 /// Flags of the main part.
 #[derive(Debug, Clone, ClapArgs)]

@@ -15,6 +15,7 @@
 //!                            └─ server ───┴── drive ── client × N ────────┘
 //!                               engine        draws    keys
 //!                               process       record
+//!  simulate: traces ─▶ contestants ─▶ report
 //! ```
 
 mod args;
@@ -35,6 +36,8 @@ mod bounded;
 mod footprint;
 mod turns;
 
+mod simulate;
+
 mod machine;
 mod progress;
 
@@ -50,7 +53,7 @@ use anyhow::Result;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Args;
+use crate::args::{Args, Part};
 
 /// How a run ended.
 enum Ending {
@@ -94,7 +97,10 @@ async fn run_until_stopped(args: Args) -> Result<Ending> {
 
 async fn measure(args: Args) -> Result<Ending> {
     match args.part {
-        Some(part) => match part {},
+        Some(Part::L1(config)) => {
+            let simulated = tokio::task::spawn_blocking(move || simulate::run(&config)).await?;
+            Ok(Ending::Reported { text: simulated?, is_wrong: false })
+        }
         None => {
             let config = args.store.into_config()?;
             let report = run::measure(&config).await?;

@@ -15,6 +15,8 @@ use service::{
     telemetry::LogFormat,
 };
 
+use crate::lookup::l1::admission::Admission;
+
 /// How a vector was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -69,6 +71,9 @@ pub struct Args {
     /// Memory for these vectors, with what it takes to find them.
     #[arg(long, env = "EMBEDDING_CACHE_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
+    /// Which vectors may push others out of memory: `lru` all, `doorkeeper` those that were asked for before.
+    #[arg(long, env = "EMBEDDING_CACHE_ADMISSION", value_enum, default_value_t, value_name = "POLICY")]
+    pub cache_admission: Admission,
     /// Seconds a vector is kept in memory.
     #[arg(long, env = "EMBEDDING_CACHE_TTL", default_value = "3600", value_name = "SECONDS", value_parser = seconds)]
     pub cache_ttl: Duration,

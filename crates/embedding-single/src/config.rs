@@ -16,7 +16,10 @@ use service::{
 
 pub(crate) use self::shards::SHARDS_MAX;
 pub use self::shards::{ShardAddress, ShardConfig, Shards};
-use crate::args::{Args, Precision};
+use crate::{
+    args::{Args, Precision},
+    lookup::l1::admission::Admission,
+};
 
 /// The longest time any setting may name, so that moments computed from it exist.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -74,6 +77,8 @@ pub struct CacheLimits {
     pub entries_max: usize,
     /// Bytes, overhead included.
     pub bytes_max: usize,
+    /// Who may enter once it is full.
+    pub admission: Admission,
     /// How long a vector is kept.
     #[serde(rename = "ttl_seconds", serialize_with = "as_seconds")]
     pub ttl: Duration,
@@ -179,6 +184,7 @@ fn cache_limits(problems: &mut Problems, args: &Args, edition: &EditionLimits) -
     CacheLimits {
         entries_max: args.cache_entries_max.unwrap_or(edition.cache_entries_max),
         bytes_max: args.cache_bytes_max,
+        admission: args.cache_admission,
         ttl: args.cache_ttl,
     }
 }

@@ -50,8 +50,10 @@ use service::{
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use crate::lookup::l1::{admission::Admission as CacheAdmission, alone::L1Alone};
+
 use crate::{
-    config::Config,
+    config::{CacheLimits, Config},
     http::{Front, Gates},
     lookup::{
         Caches, Lookup,
@@ -103,7 +105,8 @@ impl Proxy {
         let classes = Classes::new(config.precision_classes.iter().map(|class| class.on_the_wire()));
         let ml_base =
             MlBase::new(&config.ml_base_url, classes.clone()).context("--ml-base-url cannot be used")?;
-        let l1 = Arc::new(L1::new(config.cache.entries_max, config.cache.bytes_max));
+        let CacheLimits { entries_max, bytes_max, admission, .. } = config.cache;
+        let l1 = Arc::new(L1::new(entries_max, bytes_max).admitting(admission));
         let metrics = Metrics::new();
         let mut registry = Registry::with_prefix("embedding_single");
         metrics.register(&mut registry, l1.clone());

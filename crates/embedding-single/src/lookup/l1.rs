@@ -1,9 +1,19 @@
-//! L1: vectors in this process's memory, evicted by least recent use, expired by time.
+//! L1: vectors in this process's memory, evicted by least recent use, expired by time; a full one admits only some.
+//!
+//! ```text
+//!  key ─▶ shard ─▶ get ── past its time: removed
+//!                  insert ── there already: the first one stays
+//!                         └─ no room ─▶ admission ── yes ─▶ the least recently used goes
+//!                                                 └─ no ──▶ answered, not kept
+//! ```
 //!
 //! Goals: bounded in entries and in bytes, exactly; a vector past its time is never returned; the first write of a key
 //! wins, so that every hit of a record is bit-equal.
 //!
 //! Non-goals: no clock of its own (callers pass `now`), no counting of hits (a lookup may look twice).
+
+pub(crate) mod admission;
+pub(crate) mod alone;
 
 use std::{
     num::NonZeroUsize,
@@ -19,12 +29,14 @@ use protocol::inference::PrecisionClass;
 use tokio::time::Instant;
 
 use crate::key::CacheKey;
+use admission::{Admission, Gate};
 
 const SHARDS_MAX: usize = 16;
 /// A shard smaller than this is not worth having: keys never spread quite evenly.
 const SHARD_ENTRIES_MIN: usize = 64;
 const SHARD_BYTES_MIN: usize = 1 << 20;
-/// What an entry takes beside its numbers: key, list node, table slot, the vector's own fields, allocator rounding.
+/// What an entry takes beside its numbers: key, list node, table slot, the vector's own fields, allocator rounding, and
+/// what admission remembers.
 const OVERHEAD_BYTES: usize = 256;
 
 /// A pooled vector as it is kept: full width, not normalized.
@@ -64,6 +76,7 @@ struct Shard {
     bytes: usize,
     entries_max: usize,
     bytes_max: usize,
+    gate: Gate,
 }
 
 #[derive(Debug)]
@@ -82,17 +95,27 @@ pub(crate) struct Size {
 }
 
 impl L1 {
-    /// A cache of at most `entries_max` vectors and `bytes_max` bytes; 0 entries turn it off.
+    /// A cache of at most `entries_max` vectors and `bytes_max` bytes that takes in every vector; 0 entries turn it off.
     pub(crate) fn new(entries_max: usize, bytes_max: usize) -> Self {
         let shards = (entries_max / SHARD_ENTRIES_MIN).min(bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
         let shards = if entries_max == 0 { 0 } else { shards };
         let part = |whole: usize, index| whole / shards + usize::from(index < whole % shards);
         Self {
             shards: (0..shards)
-                .map(|index| Mutex::new(Shard::new(part(entries_max, index), part(bytes_max, index))))
+                .map(|index| Shard::new(part(entries_max, index), part(bytes_max, index), Admission::Lru))
+                .map(Mutex::new)
                 .collect(),
             generation: AtomicU64::new(0),
         }
+    }
+
+    /// The same cache, empty, with this admission.
+    pub(crate) fn admitting(mut self, admission: Admission) -> Self {
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            *shard = Shard::new(shard.entries_max, shard.bytes_max, admission);
+        }
+        self
     }
 
     /// The generation now; take it before a computation starts.
@@ -152,8 +175,9 @@ fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn new(entries_max: usize, bytes_max: usize) -> Self {
-        Self { entries: LruCache::unbounded(), bytes: 0, entries_max, bytes_max }
+    fn new(entries_max: usize, bytes_max: usize, admission: Admission) -> Self {
+        let gate = Gate::new(admission, entries_max.min(bytes_max / OVERHEAD_BYTES));
+        Self { entries: LruCache::unbounded(), bytes: 0, entries_max, bytes_max, gate }
     }
 
     fn get(&mut self, key: &CacheKey, now: Instant) -> Option<Arc<CachedVector>> {
@@ -176,16 +200,27 @@ impl Shard {
             return first;
         }
         let weight = vector.weight_bytes();
-        if weight > self.bytes_max {
+        if weight > self.bytes_max || !self.admits(&key, weight, now) {
             return vector;
         }
-        while self.entries.len() >= self.entries_max || self.bytes + weight > self.bytes_max {
+        while !self.has_room(weight) {
             let Some((_, evicted)) = self.entries.pop_lru() else { break };
             self.bytes -= evicted.vector.weight_bytes();
         }
         self.bytes += weight;
         self.entries.put(key, Entry { vector: vector.clone(), expires });
         vector
+    }
+
+    fn has_room(&self, weight: usize) -> bool {
+        self.entries.len() < self.entries_max && self.bytes + weight <= self.bytes_max
+    }
+
+    /// Whether `key` may come in: there is room, or the one that would go is past its time, or admission has it so.
+    fn admits(&mut self, key: &CacheKey, weight: usize, now: Instant) -> bool {
+        self.has_room(weight)
+            || self.entries.peek_lru().is_some_and(|(_, victim)| victim.expires <= now)
+            || self.gate.admits(key)
     }
 
     fn remove(&mut self, key: &CacheKey) {
@@ -285,6 +320,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_pass_over_many_texts_leaves_what_is_in_use() {
+        let now = Instant::now();
+        let kept_after_pass = |admission| {
+            let l1 = L1::new(4, 1 << 20).admitting(admission);
+            (0..4).for_each(|number| {
+                put(&l1, number, 1.0, now);
+            });
+            (10..100).for_each(|number| {
+                put(&l1, number, 1.0, now);
+            });
+            (0..4).filter(|number| l1.get(&key(*number), now).is_some()).count()
+        };
+        assert_eq!(kept_after_pass(Admission::Lru), 0);
+        assert!(kept_after_pass(Admission::Doorkeeper) >= 3);
+    }
+
+    #[test]
+    fn a_text_that_comes_back_enters_a_full_cache() {
+        let (l1, now) = (L1::new(2, 1 << 20).admitting(Admission::Doorkeeper), Instant::now());
+        put(&l1, 1, 1.0, now);
+        put(&l1, 2, 2.0, now);
+        assert_eq!(put(&l1, 3, 3.0, now), 3.0);
+        assert!(l1.get(&key(3), now).is_none(), "answered, not kept");
+        put(&l1, 3, 3.5, now);
+        assert_eq!(l1.get(&key(3), now).unwrap().pooled[0], 3.5);
+        assert_eq!(l1.size().entries, 2);
+    }
+
+    #[test]
+    fn what_is_past_its_time_gives_way_to_everybody() {
+        let (l1, now) = (L1::new(1, 1 << 20).admitting(Admission::Doorkeeper), Instant::now());
+        put(&l1, 1, 1.0, now);
+        put(&l1, 2, 2.0, now + TTL);
+        assert!(l1.get(&key(2), now + TTL).is_some());
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Get(u8),
@@ -309,8 +381,9 @@ mod tests {
             steps in proptest::collection::vec(step(), 1..300),
             entries_max in 1_usize..200,
             bytes_max in 300_usize..60_000,
+            admission in prop_oneof![Just(Admission::Lru), Just(Admission::Doorkeeper)],
         ) {
-            let l1 = L1::new(entries_max, bytes_max);
+            let l1 = L1::new(entries_max, bytes_max).admitting(admission);
             let mut model: HashMap<u8, (f32, Instant)> = HashMap::new();
             let mut now = Instant::now();
             for (at, step) in steps.into_iter().enumerate() {

@@ -1,0 +1,118 @@
+//! The policies: our L1 under each admission, another admission, and two caches that others use.
+//!
+//! Every entry weighs the same in each, which is what our own L1 says it weighs.
+
+use embedding_single::{CacheAdmission, L1Alone};
+use serde::Serialize;
+
+use super::tiny_lfu::TinyLfu;
+use crate::args::L1Config;
+
+/// How a cache chooses what it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Policy {
+    /// Our L1, which takes in everything.
+    Lru,
+    /// Our L1, which admits only what was asked for before, once it is full.
+    Doorkeeper,
+    /// LRU with the admission of TinyLFU.
+    TinyLfu,
+    /// S3-FIFO, by `quick_cache`.
+    QuickCache,
+    /// W-TinyLFU, by `moka`.
+    Moka,
+}
+
+/// A cache of one policy.
+pub(super) enum Contestant {
+    Ours(L1Alone),
+    TinyLfu(TinyLfu),
+    QuickCache(quick_cache::unsync::Cache<[u8; 32], (), SameWeight>),
+    Moka(moka::sync::Cache<[u8; 32], ()>),
+}
+
+impl Policy {
+    /// All of them, plain LRU first.
+    pub(super) const ALL: [Self; 5] =
+        [Self::Lru, Self::Doorkeeper, Self::TinyLfu, Self::QuickCache, Self::Moka];
+
+    /// As tables call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Lru => "lru",
+            Self::Doorkeeper => "lru + doorkeeper",
+            Self::TinyLfu => "lru + TinyLFU",
+            Self::QuickCache => "quick_cache",
+            Self::Moka => "moka",
+        }
+    }
+
+    /// An empty cache with room for the bytes of so many entries.
+    pub(super) fn start(self, config: &L1Config) -> Contestant {
+        let weight_bytes = L1Alone::new(1, 0, config.width, CacheAdmission::Lru).weight_bytes();
+        let bytes_max = config.entries * weight_bytes;
+        let ours = |admission| L1Alone::new(config.entries, bytes_max, config.width, admission);
+        let weight = weight_bytes as u64;
+        match self {
+            Self::Lru => Contestant::Ours(ours(CacheAdmission::Lru)),
+            Self::Doorkeeper => Contestant::Ours(ours(CacheAdmission::Doorkeeper)),
+            Self::TinyLfu => Contestant::TinyLfu(TinyLfu::new(config.entries)),
+            Self::QuickCache => {
+                let room = bytes_max as u64;
+                Contestant::QuickCache(quick_cache::unsync::Cache::with_weighter(
+                    config.entries,
+                    room,
+                    SameWeight(weight),
+                ))
+            }
+            Self::Moka => {
+                let weight = u32::try_from(weight_bytes).unwrap_or(u32::MAX);
+                let cache = moka::sync::Cache::builder().max_capacity(bytes_max as u64);
+                Contestant::Moka(cache.weigher(move |_, ()| weight).build())
+            }
+        }
+    }
+}
+
+impl Contestant {
+    /// Whether it holds `key`; if not, it is given it.
+    pub(super) fn ask(&mut self, key: &[u8; 32]) -> bool {
+        match self {
+            Self::Ours(l1) => {
+                let is_hit = l1.get(*key);
+                if !is_hit {
+                    l1.insert(*key);
+                }
+                is_hit
+            }
+            Self::TinyLfu(cache) => cache.ask(key),
+            Self::QuickCache(cache) => {
+                let is_hit = cache.get(key).is_some();
+                if !is_hit {
+                    cache.insert(*key, ());
+                }
+                is_hit
+            }
+            Self::Moka(cache) => {
+                let is_hit = cache.get(key).is_some();
+                if !is_hit {
+                    cache.insert(*key, ());
+                }
+                // What it would do a little later, in threads of its callers: here it has to be there for the next key.
+                cache.run_pending_tasks();
+                is_hit
+            }
+        }
+    }
+}
+
+/// For quick_cache: all weigh the same.
+#[derive(Debug, Clone)]
+pub(super) struct SameWeight(u64);
+
+impl quick_cache::Weighter<[u8; 32], ()> for SameWeight {
+    fn weight(&self, _key: &[u8; 32], _value: &()) -> u64 {
+        self.0
+    }
+}
