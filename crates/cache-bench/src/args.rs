@@ -16,6 +16,9 @@ them. Figures of different runs say little; ratios of one run do.
 
 Exit codes: 0 measured, 1 measured, but a vector was not that of its key, 2 could not start, 130 interrupted.";
 
+/// An empty redis takes one already, and its clients some more.
+const PEERS_BOUNDED_MIB_MIN: u64 = 8;
+
 /// Measures cache-shard beside redis-server and memcached: keys a second, latencies, memory, disk, restarts, hit ratios.
 #[derive(Debug, Parser)]
 #[command(name = "cache-bench", after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
@@ -168,6 +171,11 @@ impl StoreArgs {
     }
 
     fn into_store(self) -> anyhow::Result<StoreConfig> {
+        ensure!(
+            !self.peers || !(1..PEERS_BOUNDED_MIB_MIN).contains(&self.bounded_mib),
+            "`--bounded-mib` is {}, the least with `--peers` is {PEERS_BOUNDED_MIB_MIN}: redis needs some for itself",
+            self.bounded_mib
+        );
         ensure!(!self.seconds.is_zero(), "`--seconds` is 0, there would be nothing to measure");
         ensure!(
             !self.no_install || self.peers,
@@ -221,6 +229,7 @@ mod tests {
             (["--seconds", "0"].as_slice(), "`--seconds` is 0"),
             (&["--seconds", "x"], "--seconds"),
             (&["--no-install"], "`--no-install`"),
+            (&["--peers", "--bounded-mib", "1"], "`--bounded-mib` is 1"),
             (&["--entries", "0"], "--entries"),
         ] {
             let error = config(arguments).expect_err("the arguments should be refused");

@@ -62,7 +62,9 @@ fn values(reply: &Reply<'_>) -> Result<Vec<Option<Bytes>>> {
 fn value(reply: &Reply<'_>) -> Result<Option<Bytes>> {
     match reply {
         Reply::Bulk(value) => Ok(value.map(Bytes::copy_from_slice)),
-        other => bail!("redis answered {other:?} to GET"),
+        Reply::Simple(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Array(_) => {
+            bail!("redis answered {reply:?} to GET")
+        }
     }
 }
 

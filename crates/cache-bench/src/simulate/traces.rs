@@ -108,7 +108,7 @@ fn drift(count: usize, room: usize, mut rng: StdRng) -> Vec<u64> {
 
 fn one_hits(count: usize, room: usize, mut rng: StdRng) -> Vec<u64> {
     let zipf = Zipf::new(UNIVERSE * room, 0.9);
-    let one = |at: usize| if at % 2 == 0 { zipf.draw(&mut rng) } else { kind(1) | at as u64 };
+    let one = |at: usize| if at.is_multiple_of(2) { zipf.draw(&mut rng) } else { kind(1) | at as u64 };
     (0..count).map(one).collect()
 }
 

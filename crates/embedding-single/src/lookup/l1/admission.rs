@@ -101,7 +101,7 @@ impl Doorkeeper {
         let (places, _) = key.0[PLACE_OFFSET..].as_chunks::<4>();
         // As many bits of the digest as there are places, which is a power of two.
         let place = usize::try_from(u32::from_le_bytes(places[0])).unwrap_or_default();
-        (place / WORD_BITS & (self.young.len() - 1), 1 << (place % WORD_BITS))
+        ((place / WORD_BITS) & (self.young.len() - 1), 1 << (place % WORD_BITS))
     }
 }
 
