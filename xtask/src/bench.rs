@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::cli::DEFAULT_MODEL;
 use crate::embed::{asks_for_help, has_flag, with_url};
+use crate::model;
 use crate::state::State;
 use crate::workspace::Workspace;
 
@@ -22,9 +24,13 @@ pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<Ex
     Err(workspace.become_binary("loadtest", args))
 }
 
-/// Becomes `cache-bench`, which finds the services beside itself.
-pub(crate) fn run_cache(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
-    Err(workspace.become_binary("cache-bench", args))
+/// Becomes `cache-bench`, which finds the services beside itself; with `--http` they need a model.
+pub(crate) fn run_cache(workspace: &Workspace, mut args: Vec<OsString>) -> Result<ExitCode> {
+    workspace.build_binaries()?;
+    if has_flag(&args, "--http") && !has_flag(&args, "--model") && !asks_for_help(&args) {
+        args.extend(["--model".into(), model::fetch(workspace, DEFAULT_MODEL)?.into()]);
+    }
+    Err(workspace.become_built("cache-bench", args))
 }
 
 /// Becomes `cache-bench l1`.

@@ -1,8 +1,12 @@
 //! The command line, and what it means once it is checked.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::ensure;
+use crate::http::bare::BareArgs;
+use anyhow::{Context, ensure};
 use clap::{Args as ClapArgs, Parser, Subcommand, builder::TypedValueParser};
 
 const AFTER_HELP: &str = "\
@@ -11,6 +15,9 @@ closed loop, the same keys and vectors in the same order. They take turns: what 
 them. Figures of different runs say little; ratios of one run do.
 
 Exit codes: 0 measured, 1 measured, but a vector was not that of its key, 2 could not start, 130 interrupted.";
+
+/// An empty redis takes one already, and its clients some more.
+const PEERS_BOUNDED_MIB_MIN: u64 = 8;
 
 /// Measures cache-shard beside redis-server and memcached: keys a second, latencies, memory, disk, restarts, hit ratios.
 #[derive(Debug, Parser)]
@@ -29,6 +36,9 @@ pub(crate) struct Args {
 pub(crate) enum Part {
     /// Hit ratios of the proxy's L1 at equal bytes: lru, lru with an admission, quick_cache, moka
     L1(L1Config),
+    /// The bare handler of `--http`, a process of its own
+    #[command(hide = true)]
+    Bare(BareArgs),
 }
 
 /// Flags of the traces; there is nothing to check that clap cannot.
@@ -86,6 +96,12 @@ pub(crate) struct StoreArgs {
     /// Seed of all draws
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Measure hits through HTTP instead: L1 beside a bare handler, L2 beside a GET of redis where `--peers` is given
+    #[arg(long, requires = "model")]
+    http: bool,
+    /// Directory of the model that makes the vectors of `--http`; `cargo xtask` fetches and names it
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
     /// Where the engines keep what they write, in a folder that goes with the run [default: that of the system for
     /// temporary files]
     #[arg(long, value_name = "DIR")]
@@ -122,12 +138,44 @@ pub(crate) struct StoreConfig {
     pub(crate) json: bool,
 }
 
+/// What a run through HTTP needs to know.
+#[derive(Debug)]
+pub(crate) struct HttpConfig {
+    /// What it shares with the main part.
+    pub(crate) store: StoreConfig,
+    /// Directory of the model.
+    pub(crate) model: PathBuf,
+}
+
+/// Which part is measured.
+#[derive(Debug)]
+pub(crate) enum Config {
+    /// The caches themselves.
+    Store(StoreConfig),
+    /// Hits through HTTP.
+    Http(HttpConfig),
+}
+
 impl StoreArgs {
     /// Checks what clap cannot.
     ///
     /// # Errors
     /// By the name of the flag.
-    pub(crate) fn into_config(self) -> anyhow::Result<StoreConfig> {
+    pub(crate) fn into_config(self) -> anyhow::Result<Config> {
+        let model = self.model.clone().filter(|_| self.http);
+        let store = self.into_store()?;
+        Ok(match model {
+            Some(model) => Config::Http(HttpConfig { store, model: existing(&model)? }),
+            None => Config::Store(store),
+        })
+    }
+
+    fn into_store(self) -> anyhow::Result<StoreConfig> {
+        ensure!(
+            !self.peers || !(1..PEERS_BOUNDED_MIB_MIN).contains(&self.bounded_mib),
+            "`--bounded-mib` is {}, the least with `--peers` is {PEERS_BOUNDED_MIB_MIN}: redis needs some for itself",
+            self.bounded_mib
+        );
         ensure!(!self.seconds.is_zero(), "`--seconds` is 0, there would be nothing to measure");
         ensure!(
             !self.no_install || self.peers,
@@ -150,6 +198,11 @@ impl StoreArgs {
     }
 }
 
+/// The whole path: services do not run in the caller's directory.
+fn existing(model: &Path) -> anyhow::Result<PathBuf> {
+    model.canonicalize().with_context(|| format!("`--model` {}", model.display()))
+}
+
 fn parse_seconds(given: &str) -> Result<Duration, String> {
     let seconds: f64 = given.parse().map_err(|_| format!("`{given}` is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("`{given}`: {error}"))
@@ -162,7 +215,7 @@ mod tests {
     use super::*;
 
     fn config(arguments: &[&str]) -> anyhow::Result<StoreConfig> {
-        Args::try_parse_from([&["cache-bench"], arguments].concat())?.store.into_config()
+        Args::try_parse_from([&["cache-bench"], arguments].concat())?.store.into_store()
     }
 
     #[test]
@@ -176,6 +229,7 @@ mod tests {
             (["--seconds", "0"].as_slice(), "`--seconds` is 0"),
             (&["--seconds", "x"], "--seconds"),
             (&["--no-install"], "`--no-install`"),
+            (&["--peers", "--bounded-mib", "1"], "`--bounded-mib` is 1"),
             (&["--entries", "0"], "--entries"),
         ] {
             let error = config(arguments).expect_err("the arguments should be refused");

@@ -130,3 +130,40 @@ pub(crate) async fn fill(server: &Server, from: u64, to: u64, on_put: impl Fn(u6
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::engine::Engine;
+
+    /// A redis that has one vector, and answers every request with it.
+    async fn answers_always(vector: bytes::Bytes) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            while stream.read(&mut request).await.unwrap() > 0 {
+                stream.write_all(format!("${}\r\n", vector.len()).as_bytes()).await.unwrap();
+                stream.write_all(&[&vector, b"\r\n".as_slice()].concat()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_vector_of_another_key_is_counted_as_wrong() {
+        let address = answers_always(Key::new(1).vector()).await;
+        let mut client = Client::connect(Engine::Redis, address).await.unwrap();
+        let mut record = Record::new().unwrap();
+        for number in [1, 2, 1, 3] {
+            read_and_put(&mut client, &[Key::new(number)], &mut record).await.unwrap();
+        }
+        assert_eq!((record.hits, record.wrong), (4, 2));
+    }
+}

@@ -40,10 +40,8 @@ pub(crate) async fn provide(peers: &[Engine], no_install: bool) -> Result<Vec<(E
 }
 
 async fn install(packages: &[&str], no_install: bool) -> Result<()> {
-    let is_root = rustix::process::geteuid().is_root();
-    let sudo = !no_install && !is_root && sudo_asks_nothing().await;
-    let may = if is_root { Some(Installer::Root) } else { sudo.then_some(Installer::Sudo) };
-    let installer = choose(no_install, find("apt-get").is_some(), may)?;
+    let is_root = || rustix::process::geteuid().is_root();
+    let installer = choose(no_install, find("apt-get").is_some(), is_root, sudo_asks_nothing)?;
     let names = packages.join(" ");
     progress::say(format!(
         "installing the peers: apt-get update, apt-get install {names} (`--no-install` does without)"
@@ -58,20 +56,29 @@ async fn install(packages: &[&str], no_install: bool) -> Result<()> {
     Ok(())
 }
 
-/// `may` is as whom it may be installed.
-fn choose(no_install: bool, has_apt_get: bool, may: Option<Installer>) -> Result<Installer> {
+fn choose(
+    no_install: bool,
+    has_apt_get: bool,
+    is_root: impl FnOnce() -> bool,
+    sudo_asks_nothing: impl FnOnce() -> bool,
+) -> Result<Installer> {
     if no_install {
         bail!("`--no-install` forbids to install it");
     } else if !has_apt_get {
         bail!("there is no apt-get to install it");
+    } else if is_root() {
+        Ok(Installer::Root)
+    } else if sudo_asks_nothing() {
+        Ok(Installer::Sudo)
+    } else {
+        bail!("only root or a sudo that asks nothing may install it");
     }
-    may.context("only root or a sudo that asks nothing may install it")
 }
 
-async fn sudo_asks_nothing() -> bool {
-    let mut sudo = Command::new("sudo");
+fn sudo_asks_nothing() -> bool {
+    let mut sudo = std::process::Command::new("sudo");
     sudo.args(["-n", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    sudo.status().await.is_ok_and(|status| status.success())
+    sudo.status().is_ok_and(|status| status.success())
 }
 
 /// Runs apt-get to its end; says whether it succeeded.
@@ -100,17 +107,21 @@ fn command(installer: Installer) -> Command {
 mod tests {
     use super::*;
 
+    fn never() -> bool {
+        panic!("not asked")
+    }
+
     #[test]
     fn root_installs_and_others_only_with_a_sudo_that_asks_nothing() {
-        assert_eq!(choose(false, true, Some(Installer::Root)).unwrap(), Installer::Root);
-        assert_eq!(choose(false, true, Some(Installer::Sudo)).unwrap(), Installer::Sudo);
-        assert!(choose(false, true, None).unwrap_err().to_string().contains("sudo"));
+        assert_eq!(choose(false, true, || true, never).unwrap(), Installer::Root);
+        assert_eq!(choose(false, true, || false, || true).unwrap(), Installer::Sudo);
+        assert!(choose(false, true, || false, || false).unwrap_err().to_string().contains("sudo"));
     }
 
     #[test]
     fn nothing_is_tried_where_it_is_forbidden_or_cannot_work() {
-        assert!(choose(true, true, Some(Installer::Root)).unwrap_err().to_string().contains("--no-install"));
-        assert!(choose(false, false, Some(Installer::Root)).unwrap_err().to_string().contains("apt-get"));
+        assert!(choose(true, true, never, never).unwrap_err().to_string().contains("--no-install"));
+        assert!(choose(false, false, never, never).unwrap_err().to_string().contains("apt-get"));
     }
 
     #[tokio::test]

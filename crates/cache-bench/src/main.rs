@@ -15,6 +15,7 @@
 //!                            └─ server ───┴── drive ── client × N ────────┘
 //!                               engine        draws    keys
 //!                               process       record
+//!  http: bare, embedding-single ×2, cache-shard, redis ─▶ asker × N ─▶ report
 //!  simulate: traces ─▶ contestants ─▶ report
 //! ```
 
@@ -36,6 +37,7 @@ mod bounded;
 mod footprint;
 mod turns;
 
+mod http;
 mod simulate;
 
 mod machine;
@@ -53,7 +55,7 @@ use anyhow::Result;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Args, Part};
+use crate::args::{Args, Config, Part};
 
 /// How a run ended.
 enum Ending {
@@ -101,11 +103,17 @@ async fn measure(args: Args) -> Result<Ending> {
             let simulated = tokio::task::spawn_blocking(move || simulate::run(&config)).await?;
             Ok(Ending::Reported { text: simulated?, is_wrong: false })
         }
-        None => {
-            let config = args.store.into_config()?;
-            let report = run::measure(&config).await?;
-            Ok(Ending::Reported { text: report.write(config.json)?, is_wrong: report.wrong_vectors > 0 })
-        }
+        Some(Part::Bare(args)) => http::bare::serve(args).await.map(|()| Ending::Interrupted),
+        None => match args.store.into_config()? {
+            Config::Store(config) => {
+                let report = run::measure(&config).await?;
+                Ok(Ending::Reported { text: report.write(config.json)?, is_wrong: report.wrong_vectors > 0 })
+            }
+            Config::Http(config) => {
+                let http::Finished { text, wrong } = http::measure(&config).await?;
+                Ok(Ending::Reported { text, is_wrong: wrong > 0 })
+            }
+        },
     }
 }
 

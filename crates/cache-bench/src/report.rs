@@ -1,6 +1,6 @@
 //! The report: two tables for people, JSON for programs, the same figures in both.
 
-mod targets;
+pub(crate) mod targets;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};

@@ -1,6 +1,7 @@
 //! An engine that runs: a process, its port, its directory and its log.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -150,7 +151,10 @@ impl Server {
 }
 
 /// A port that nobody has. Somebody may take it before the engine does; then that says so and ends.
-fn free_address() -> Result<SocketAddr> {
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)
 }
@@ -162,10 +166,18 @@ fn spawn(
     directory: &Path,
     bound: Bound,
 ) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(log_file(directory)).context("open a log")?;
+    spawn_logged(program, &engine.arguments(address, directory, bound), &log_file(directory))
+}
+
+/// A process that is killed with the value, and says what it has to say in `log`.
+///
+/// # Errors
+/// Where it cannot be started.
+pub(crate) fn spawn_logged(program: &Path, arguments: &[OsString], log: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(log).context("open a log")?;
     let mut command = Command::new(program);
     command
-        .args(engine.arguments(address, directory, bound))
+        .args(arguments)
         // The variables of whoever calls would change what is measured.
         .env_clear()
         .stdin(Stdio::null())
@@ -180,7 +192,8 @@ fn log_file(directory: &Path) -> PathBuf {
     directory.with_extension("log")
 }
 
-fn last_lines(file: &Path) -> String {
+/// How a log ends, to be put behind a sentence.
+pub(crate) fn last_lines(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let shown = lines.iter().skip(lines.len().saturating_sub(LOG_LINES_SHOWN));

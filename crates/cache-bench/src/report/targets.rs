@@ -22,16 +22,18 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn at_most(what: &'static str, limit: f64, found: f64) -> Self {
+    /// A promise that nothing exceeds `limit`.
+    pub(crate) fn at_most(what: &'static str, limit: f64, found: f64) -> Self {
         Self { what, limit, found, met: found <= limit }
     }
 
-    fn at_least(what: &'static str, limit: f64, found: f64) -> Self {
+    /// A promise that `limit` is reached.
+    pub(crate) fn at_least(what: &'static str, limit: f64, found: f64) -> Self {
         Self { what, limit, found, met: found >= limit }
     }
 
     /// One line of the report.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let Self { what, limit, found, met } = self;
         format!("{}: {what} {limit}; found {found:.2}", if *met { "met" } else { "MISSED" })
     }

@@ -1,28 +1,20 @@
 //! The main part: cache-shard alone, as the peers are not everywhere.
 
+use std::{io::Write, path::Path};
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::{command, run, text};
 
-const SMALL: [&str; 10] = [
-    "--entries",
-    "500",
-    "--seconds",
-    "0.05",
-    "--rounds",
-    "1",
-    "--restart-entries",
-    "600",
-    "--bounded-mib",
-    "1",
-];
+const SMALL: [&str; 8] =
+    ["--entries", "500", "--seconds", "0.05", "--rounds", "1", "--restart-entries", "600"];
 
 #[tokio::test]
 async fn every_load_is_measured_every_vector_is_right_and_nothing_is_left_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let output = run(folder.path(), &[SMALL.as_slice(), &["--json"]].concat()).await;
+    let output = run(folder.path(), &[SMALL.as_slice(), &["--bounded-mib", "1", "--json"]].concat()).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let speeds = report["speeds"].as_array().unwrap();
@@ -43,6 +35,31 @@ async fn every_load_is_measured_every_vector_is_right_and_nothing_is_left_behind
     assert!(0.1 < hit_ratio && hit_ratio < 1.0, "{footprint}");
     assert_eq!(report["wrong_vectors"], 0);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn peers_are_measured_with_ours_where_they_are_installed() {
+    if !["redis-server", "memcached"].into_iter().all(is_installed) {
+        skip(
+            "peers_are_measured_with_ours_where_they_are_installed",
+            "redis-server or memcached is not installed",
+        );
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(
+        folder.path(),
+        &[SMALL.as_slice(), &["--bounded-mib", "8", "--json", "--peers", "--no-install"]].concat(),
+    )
+    .await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let footprints = report["footprints"].as_array().unwrap();
+    let kept = footprints.iter().map(|row| (row["engine"].as_str(), row["restarts"]["kept"].as_bool()));
+    let expected = [("cache-shard", true), ("redis", true), ("memcached", false)];
+    assert_eq!(kept.collect::<Vec<_>>(), expected.map(|(engine, kept)| (Some(engine), Some(kept))));
+    assert_eq!(report["speeds"].as_array().unwrap().len(), 18);
+    assert!(report["targets"].as_array().unwrap().len() >= 2, "{}", report["targets"]);
 }
 
 #[tokio::test]
@@ -83,4 +100,20 @@ fn child_of(pid: u32) -> u32 {
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn is_installed(program: &str) -> bool {
+    let folders = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    folders.into_iter().any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// Says why a test does not run, on standard error and as a line of the file `SUTRA_SKIP_LOG`.
+#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
+fn skip(name: &str, reason: &str) {
+    let skipped = format!("cache-bench::{name}: {reason}\n");
+    if let Ok(log) = std::env::var("SUTRA_SKIP_LOG") {
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        log.write_all(skipped.as_bytes()).unwrap();
+    }
+    std::io::stderr().write_all(skipped.as_bytes()).unwrap();
 }

@@ -324,17 +324,15 @@ mod tests {
     fn one_pass_over_many_texts_leaves_what_is_in_use() {
         let now = Instant::now();
         let kept_after_pass = |admission| {
-            let l1 = L1::new(4, 1 << 20).admitting(admission);
-            (0..4).for_each(|number| {
+            let l1 = L1::new(60, 1 << 20).admitting(admission);
+            (0..240).for_each(|number| {
                 put(&l1, number, 1.0, now);
             });
-            (10..100).for_each(|number| {
-                put(&l1, number, 1.0, now);
-            });
-            (0..4).filter(|number| l1.get(&key(*number), now).is_some()).count()
+            (0..60).filter(|number| l1.get(&key(*number), now).is_some()).count()
         };
         assert_eq!(kept_after_pass(Admission::Lru), 0);
-        assert!(kept_after_pass(Admission::Doorkeeper) >= 3);
+        // A few of the others are let in by chance.
+        assert!(kept_after_pass(Admission::Doorkeeper) > 30);
     }
 
     #[test]

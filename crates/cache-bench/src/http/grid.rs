@@ -1,0 +1,192 @@
+//! All that is asked: the bare handler, two proxies, the cache shard, redis, and the ml-base behind them.
+
+use std::{
+    ffi::OsString,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    process::Child,
+    time::{sleep, timeout},
+};
+
+use super::{
+    Way,
+    asker::{Asker, Http},
+};
+use crate::{
+    args::HttpConfig,
+    client::Client,
+    engine::{Bound, Engine, find},
+    install,
+    keys::Key,
+    progress::Progress,
+    server::{Server, free_address, last_lines, spawn_logged},
+};
+
+/// How long a service may take until it is ready, or until what it was asked for is stored.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Vectors of the caches that are asked directly.
+const ENTRIES: u64 = 1000;
+
+/// Everything that runs. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Grid {
+    l1: Service,
+    l2: Service,
+    caches: Vec<Server>,
+    /// Asked once for each text, and then for the models it serves.
+    _ml_base: Service,
+    /// From the first answer on.
+    bare: Option<Service>,
+    place: TempDir,
+}
+
+/// A process that answers `/health`.
+#[derive(Debug)]
+struct Service {
+    address: SocketAddr,
+    _child: Child,
+}
+
+impl Grid {
+    /// Starts all but the bare handler, which needs an answer first.
+    pub(super) async fn start(config: &HttpConfig) -> Result<Self> {
+        let mut programs = vec![(Engine::CacheShard, own("cache-shard")?)];
+        if config.store.peers {
+            programs.extend(install::provide(&[Engine::Redis], config.store.no_install).await?);
+        }
+        fs::create_dir_all(&config.store.directory)?;
+        let place = tempfile::Builder::new().prefix("cache-bench-").tempdir_in(&config.store.directory)?;
+        let _progress = Progress::wait("starting ml-base, cache-shard, two of embedding-single");
+        let mut caches = Vec::new();
+        for (engine, program) in programs {
+            caches.push(Server::start(engine, &program, place.path(), Bound::Entries(ENTRIES)).await?);
+        }
+        let model: [OsString; 2] = ["--model-id".into(), config.model.clone().into()];
+        let ml_base = Service::start("ml-base", "ml-base", place.path(), &model).await?;
+        let to_ml_base = words(&["--ml-base-url", &format!("http://{}", ml_base.address)]);
+        let alone = [to_ml_base.clone(), words(&["--shard-enabled", "false"])].concat();
+        let l1 = Service::start("embedding-single", "l1", place.path(), &alone).await?;
+        let port = caches[0].address.port().to_string();
+        let shard = words(&["--cache-entries-max", "0", "--shard-port", &port, "--shard-timeout", "10"]);
+        let l2 =
+            Service::start("embedding-single", "l2", place.path(), &[to_ml_base, shard].concat()).await?;
+        Ok(Self { l1, l2, caches, _ml_base: ml_base, bare: None, place })
+    }
+
+    /// The ways to ask, each with `clients` clients whose answers are there.
+    pub(super) async fn ways(&mut self, clients: u16) -> Result<Vec<Way>> {
+        let l1 = warmed(self.l1.address, clients).await?;
+        let l2 = warmed(self.l2.address, clients).await?;
+        let mut ways = vec![self.bare(&l1, clients).await?];
+        ways.push(Way::new("L1 hit", l1)?);
+        ways.push(Way::new("L2 hit", l2)?);
+        for cache in &self.caches {
+            let name = match cache.engine {
+                Engine::CacheShard => "GetMany of 1, no HTTP",
+                Engine::Redis | Engine::Memcached => "redis GET, no HTTP",
+            };
+            ways.push(Way::new(name, stocked(cache, clients).await?)?);
+        }
+        Ok(ways)
+    }
+
+    /// The bare handler, with the answer to the first of `askers`.
+    async fn bare(&mut self, askers: &[Asker], clients: u16) -> Result<Way> {
+        let Some(Asker::Http { body, expected, .. }) = askers.first() else { bail!("no client asks") };
+        let file = self.place.path().join("answer.json");
+        fs::write(&file, expected)?;
+        let flag: [OsString; 2] = ["--answer".into(), file.into()];
+        let service = Service::start("cache-bench", "bare", self.place.path(), &flag).await?;
+        let mut askers = Vec::new();
+        for _ in 0..clients {
+            let http = Http::connect(service.address).await?;
+            askers.push(Asker::Http { http, body: body.clone(), expected: expected.clone() });
+        }
+        self.bare = Some(service);
+        Way::new("bare handler", askers)
+    }
+}
+
+impl Service {
+    /// Starts `program` of this workspace on a free port and waits until it is ready.
+    async fn start(program: &str, name: &str, place: &Path, arguments: &[OsString]) -> Result<Self> {
+        let address = free_address()?;
+        let log = place.join(name).with_extension("log");
+        let port = ["--port".into(), address.port().to_string().into()];
+        let first: &[OsString] = if program == "cache-bench" { &["bare".into()] } else { &[] };
+        let all: Vec<OsString> = first.iter().chain(&port).chain(arguments).cloned().collect();
+        let mut child = spawn_logged(&own(program)?, &all, &log)?;
+        tokio::select! {
+            ready = timeout(PATIENCE, wait_ready(address)) => {
+                ensure!(ready.is_ok(), "{program} is not ready after {PATIENCE:?}{}", last_lines(&log));
+            }
+            status = child.wait() => bail!("{program} ended before it was ready ({}){}", status?, last_lines(&log)),
+        }
+        Ok(Self { address, _child: child })
+    }
+}
+
+async fn wait_ready(address: SocketAddr) {
+    loop {
+        if let Ok(mut http) = Http::connect(address).await
+            && http.is_ready().await.unwrap_or(false)
+        {
+            return;
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Clients of a proxy, each with a text of its own that is a hit by now.
+async fn warmed(address: SocketAddr, clients: u16) -> Result<Vec<Asker>> {
+    let mut askers = Vec::new();
+    for client in 0..clients {
+        let mut http = Http::connect(address).await?;
+        let text = format!("text number {client}, which is asked for again and again");
+        let body = Bytes::from(json!({ "inputs": text }).to_string());
+        let expected = timeout(PATIENCE, ask_until_hit(&mut http, &body)).await.context("no hit")??;
+        askers.push(Asker::Http { http, body, expected });
+    }
+    Ok(askers)
+}
+
+/// What is computed is stored in the shard a little later.
+async fn ask_until_hit(http: &mut Http, body: &Bytes) -> Result<Bytes> {
+    loop {
+        let (headers, answer) = http.post(body.clone()).await?;
+        if headers.get("x-cache").is_some_and(|outcome| outcome == "hit") {
+            return Ok(answer);
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Clients of a cache, each with a vector of its own.
+async fn stocked(cache: &Server, clients: u16) -> Result<Vec<Asker>> {
+    let mut askers = Vec::new();
+    for number in 0..u64::from(clients) {
+        let mut client = Client::connect(cache.engine, cache.address).await?;
+        let key = Key::new(number);
+        client.put_many(&[key]).await?;
+        askers.push(Asker::Cache { client, key });
+    }
+    Ok(askers)
+}
+
+fn own(program: &str) -> Result<PathBuf> {
+    find(program).with_context(|| format!("{program} is not built: `cargo xtask bench cache` builds it"))
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
