@@ -10,12 +10,14 @@
 //!  half as many noted as there are entries ─▶ what was noted before these is forgotten
 //! ```
 //!
-//! A text that comes once never pushes another out; one that comes back before it is forgotten costs one more miss. The
-//! table of `cargo xtask bench l1` says what that is worth.
+//! A text that comes once hardly ever pushes another out; one that comes back before it is forgotten costs one more miss.
+//! `cargo xtask bench l1`, at 2,000, 10,000 and 50,000 entries: 1 to 9 points more hits than plain LRU on six made-up kinds
+//! of traffic. On the plan's financial one it is 12 more, 1 less and 6 less: where nearly all fits, and each text is asked
+//! for only a few times soon after its first, that miss is dear, and `lru` is the better choice.
 //!
 //! Goals: what it takes is bounded by the entries; no hashing, keys are digests already.
 //!
-//! Non-goals: a say in who goes, that is least recent use; a text in a hundred that enters at once by chance does no harm.
+//! Non-goals: a say in who goes, that is least recent use; certainty, a few enter at once by chance.
 
 use clap::ValueEnum;
 use serde::Serialize;
