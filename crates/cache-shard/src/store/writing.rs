@@ -131,6 +131,7 @@ impl Store {
         if !self.is_wanted(namespace, new, now_ms)? {
             return Ok(PutOutcome::Kept);
         }
+        self.remove_what_stands(writer, namespace, generation, &new.key, now_ms)?;
         let vector = &new.vector;
         let record = Record {
             namespace,
@@ -148,6 +149,24 @@ impl Store {
         writer.credit.earn(location.bytes.into(), self.options.budget.segment_bytes());
         self.write_state().point(namespace, &Prefix::of(&new.key), location);
         Ok(PutOutcome::Accepted)
+    }
+
+    /// A record that makes way for one of a higher class is removed like any other: if the new one goes first, because it
+    /// expires or is evicted, the next start would find the old one again, and a removal asked for meanwhile finds neither.
+    fn remove_what_stands(
+        &self,
+        writer: &mut Writer,
+        namespace: &str,
+        generation: u64,
+        key: &Key,
+        now_ms: u64,
+    ) -> Result<(), PutError> {
+        let there = self.read_state().index().find(namespace, &Prefix::of(key));
+        if there.is_none_or(|location| location.expires_ms <= now_ms) {
+            return Ok(());
+        }
+        let record = removal(namespace, generation, *key);
+        self.append(writer, &record, Class::REMOVALS, Precision::Int8).map(drop)
     }
 
     /// A little less than `ttl`, so that what came together does not go together: by up to the jitter, as the key says.

@@ -110,6 +110,23 @@ fn what_was_removed_does_not_come_back_when_younger_segments_go_first() {
 }
 
 #[test]
+fn what_was_replaced_does_not_come_back_after_a_removal_that_found_nothing() {
+    let (disk, clock) = (SimFs::default(), TestClock::new());
+    let options = on(&disk, &clock, budget(10_000, 1 << 20));
+    let store = Store::open(options.clone()).unwrap();
+    let low = NewRecord { vector: vector(1, Precision::Int8), ..with_ttl(1, 86_400) };
+    store.put_many("n", &[low], None);
+    put(&store, [1]);
+    // The higher class had less time to live.
+    clock.set(START_MS + 60_000);
+    assert!(get(&store, "n", 1).is_none());
+    assert_eq!(store.remove_many("n", &[key(1)]).unwrap(), 0);
+    store.keep();
+    drop(store);
+    assert!(get(&Store::open(options).unwrap(), "n", 1).is_none());
+}
+
+#[test]
 fn a_cleared_namespace_gives_its_space_back() {
     let (disk, clock) = (SimFs::default(), TestClock::new());
     let store = Store::open(on(&disk, &clock, budget(10_000, 1 << 20))).unwrap();
