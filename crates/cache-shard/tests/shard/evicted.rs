@@ -115,7 +115,8 @@ fn what_was_replaced_does_not_come_back_after_a_removal_that_found_nothing() {
     let options = on(&disk, &clock, budget(10_000, 1 << 20));
     let store = Store::open(options.clone()).unwrap();
     let low = NewRecord { vector: vector(1, Precision::Int8), ..with_ttl(1, 86_400) };
-    store.put_many("n", &[low], None);
+    // Not alone, so that its segment stays.
+    store.put_many("n", &[low, with_ttl(2, 86_400), with_ttl(3, 86_400)], None);
     put(&store, [1]);
     // The higher class had less time to live.
     clock.set(START_MS + 60_000);
