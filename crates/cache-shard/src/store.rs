@@ -73,7 +73,9 @@ mod stats;
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool,
+    },
     time::Duration,
 };
 
@@ -188,6 +190,8 @@ pub struct Store {
     /// Held by the one search that runs.
     search: Mutex<()>,
     troubles: Mutex<Troubles>,
+    /// A record may be on the disk that the index does not lead to: one that could not be read, and may be another time.
+    has_lost_sight: AtomicBool,
     counters: Counters,
     _lock: Lock,
 }
@@ -247,6 +251,7 @@ impl Store {
             wishes: Mutex::default(),
             search: Mutex::default(),
             troubles: Mutex::default(),
+            has_lost_sight: AtomicBool::new(recovered.gaps > 0),
             counters: Counters::default(),
             options,
             _lock: Lock(lock),

@@ -1,6 +1,10 @@
 //! Looking keys up. What fails a check is a miss, and is forgotten.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -120,7 +124,10 @@ impl Store {
             Err(Miss::Stray)
         } else {
             let read = decode(asked, key, location, segment, bytes);
-            self.counters.damaged_records.add(usize::from(read == Err(Miss::Stray)));
+            if read == Err(Miss::Stray) {
+                self.counters.damaged_records.add(1);
+                self.has_lost_sight.store(true, Ordering::Relaxed);
+            }
             read
         };
         match read {

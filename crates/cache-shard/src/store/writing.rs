@@ -1,6 +1,9 @@
 //! Storing, removing, clearing: one writer at a time, each record written before it is acknowledged.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
     Durability, Store, Writer,
@@ -262,16 +265,18 @@ impl Store {
     pub fn remove_many(&self, namespace: &str, keys: &[Key]) -> Result<usize, ChangeError> {
         let mut writer = self.lock_writer();
         let mut failure = None;
-        let mut removed = 0;
+        let (mut removed, mut written) = (0, 0);
         for key in keys {
             let mut state = self.write_state();
             let was_there = state.forget(namespace, &Prefix::of(key));
             let generation = state.generations.of(namespace);
             drop(state);
-            if !was_there {
+            // What could not be read may be read after the next start, so its removal is written unseen.
+            if !was_there && !self.has_lost_sight.load(Ordering::Relaxed) {
                 continue;
             }
-            removed += 1;
+            written += 1;
+            removed += usize::from(was_there);
             if failure.is_none() {
                 let record = removal(namespace, generation, *key);
                 // The precision is that of no vector: nothing will lead to this record.
@@ -281,7 +286,7 @@ impl Store {
         let ticket = writer.ticket();
         drop(writer);
         match failure {
-            None if removed > 0 => self.commit(ticket).map(|()| removed).map_err(ChangeError),
+            None if written > 0 => self.commit(ticket).map(|()| removed).map_err(ChangeError),
             None => Ok(0),
             Some(PutError::Disk(trouble)) => Err(ChangeError(trouble)),
             Some(error) => {

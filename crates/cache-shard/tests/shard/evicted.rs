@@ -128,6 +128,23 @@ fn what_was_replaced_does_not_come_back_after_a_removal_that_found_nothing() {
 }
 
 #[test]
+fn what_could_not_be_read_when_it_was_removed_does_not_come_back() {
+    let (disk, clock) = (SimFs::default(), TestClock::new());
+    let options = on(&disk, &clock, budget(10_000, 1 << 20));
+    let store = Store::open(options.clone()).unwrap();
+    put(&store, 1..4);
+    let name = "0000000000.seg";
+    disk.edit(name, |file| file[100] ^= 1);
+    assert!(get(&store, "n", 1).is_none());
+    assert_eq!(store.remove_many("n", &[key(1)]).unwrap(), 0);
+    // A block that a disk reads again.
+    disk.edit(name, |file| file[100] ^= 1);
+    drop(store);
+    let store = Store::open(options).unwrap();
+    assert!(get(&store, "n", 1).is_none() && get(&store, "n", 2).is_some());
+}
+
+#[test]
 fn a_cleared_namespace_gives_its_space_back() {
     let (disk, clock) = (SimFs::default(), TestClock::new());
     let store = Store::open(on(&disk, &clock, budget(10_000, 1 << 20))).unwrap();
