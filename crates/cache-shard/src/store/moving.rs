@@ -1,7 +1,7 @@
 //! A segment goes: what is kept of it is written once more, what is not is forgotten, its file is unlinked.
 //!
 //! ```text
-//!  its contents ─▶ what is kept ─▶ written at the tail ─▶ on the disk itself ─▶ index ─▶ file unlinked
+//!  its contents ─▶ what is kept ─▶ written at the tail ─▶ index ─▶ on the disk itself ─▶ file unlinked
 //!                                                                                          └─▶ removals that are older than
 //!                                                                                              every segment left: unlinked
 //! ```
