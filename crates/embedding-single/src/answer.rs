@@ -1,6 +1,8 @@
 //! The last stage: finish the vectors, write them as JSON, say in headers where they came from and how long it took.
 
-use std::{fmt::Display, sync::Arc, time::Duration};
+pub(crate) mod rows;
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -11,12 +13,14 @@ use protocol::{
     error::{ApiError, ErrorCode},
     inference::PrecisionClass,
 };
+use serde_json::value::RawValue;
 use service::edition::Edition;
 use tokio::time::Instant;
 use vector::Finish;
 
 use crate::{
-    lookup::{CacheUse, Gathered, l1::CachedVector},
+    answer::rows::{Row, Rows},
+    lookup::{CacheUse, Embedded, Gathered},
     models::Model,
     precision,
 };
@@ -46,6 +50,9 @@ pub(crate) const HEADERS: [HeaderName; 10] = [
     INFERENCE_TIME,
 ];
 
+/// What an answer holds beside its rows, about.
+const FRAME_BYTES: usize = 256;
+
 /// What an answer is made from.
 #[derive(Debug)]
 pub(crate) struct Rendering {
@@ -69,22 +76,8 @@ pub(crate) struct Rendering {
 ///
 /// # Errors
 /// [`ErrorCode::Internal`] if it cannot be written.
-pub(crate) fn render(rendering: &Rendering) -> Result<Response<Body>, ApiError> {
-    let gathered = &rendering.gathered;
-    let rows: Vec<_> = gathered.vectors.iter().map(|vector| rendering.finish.apply(&vector.pooled)).collect();
-    let json = match rendering.shape {
-        Shape::Inputs => serde_json::to_vec(&rows),
-        Shape::Texts => serde_json::to_vec(&TextsAnswer {
-            embeddings: &rows,
-            dimension: rendering.finish.dimensions(),
-            model: &rendering.model.id,
-            processing_time_ms: milliseconds(rendering.start.elapsed()),
-            cached_count: gathered.hits,
-            edition: rendering.edition.name(),
-            batch_size: rows.len(),
-        }),
-    };
-    let json = json.map_err(|error| {
+pub(crate) fn render(rendering: &Rendering, rows: &Rows) -> Result<Response<Body>, ApiError> {
+    let json = write(rendering, rows).map_err(|error| {
         tracing::error!(%error, "an answer cannot be written");
         ApiError::new(ErrorCode::Internal, "the answer cannot be written")
     })?;
@@ -93,16 +86,40 @@ pub(crate) fn render(rendering: &Rendering) -> Result<Response<Body>, ApiError> 
     Ok(response)
 }
 
+fn write(rendering: &Rendering, rows: &Rows) -> Result<Vec<u8>, serde_json::Error> {
+    let gathered = &rendering.gathered;
+    let rows = gathered.texts.iter().map(|text| rows.row(text, rendering.finish));
+    let rows = rows.collect::<Result<Vec<Row>, _>>()?;
+    let rows: Vec<&RawValue> = rows.iter().map(|row| &**row).collect();
+    let bytes = rows.iter().map(|row| row.get().len() + ",".len()).sum::<usize>();
+    let mut json = Vec::with_capacity(bytes + FRAME_BYTES);
+    match rendering.shape {
+        Shape::Inputs => serde_json::to_writer(&mut json, &rows)?,
+        Shape::Texts => {
+            let answer = TextsAnswer {
+                embeddings: &rows,
+                dimension: rendering.finish.dimensions(),
+                model: &rendering.model.id,
+                processing_time_ms: milliseconds(rendering.start.elapsed()),
+                cached_count: gathered.hits(),
+                edition: rendering.edition.name(),
+                batch_size: rows.len(),
+            };
+            serde_json::to_writer(&mut json, &answer)?;
+        }
+    }
+    Ok(json)
+}
+
 fn headers(rendering: &Rendering) -> HeaderMap {
-    let Gathered { vectors, hits, lookup_time, times } = &rendering.gathered;
-    let time = |time: Duration| value(format_args!("{:.3}", milliseconds(time)));
+    let Gathered { texts, lookup_time, times } = &rendering.gathered;
     HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE, HeaderValue::from_static(cache_word(rendering))),
-        (CACHE_HITS, HeaderValue::from(*hits)),
+        (CACHE_HITS, HeaderValue::from(rendering.gathered.hits())),
         (MODEL_IDENTITY, value(&rendering.model.identity)),
-        (PRECISION, HeaderValue::from_static(lowest_class(vectors).name())),
-        (TOKENS, HeaderValue::from(tokens(vectors))),
+        (PRECISION, HeaderValue::from_static(lowest_class(texts).name())),
+        (TOKENS, HeaderValue::from(tokens(texts))),
         (CACHE_TIME, time(*lookup_time + times.l2)),
         (TOKENIZATION_TIME, time(times.tokenization)),
         (QUEUE_TIME, time(times.queue)),
@@ -112,20 +129,19 @@ fn headers(rendering: &Rendering) -> HeaderMap {
 }
 
 /// Of every text, whoever computed it and when: what is paid for does not depend on the cache.
-fn tokens(vectors: &[Arc<CachedVector>]) -> u64 {
-    vectors.iter().map(|vector| u64::from(vector.tokens)).sum()
+fn tokens(texts: &[Embedded]) -> u64 {
+    texts.iter().map(|text| u64::from(text.vector.tokens)).sum()
 }
 
-fn lowest_class(vectors: &[Arc<CachedVector>]) -> PrecisionClass {
-    precision::lowest(vectors.iter().map(|vector| vector.class))
+fn lowest_class(texts: &[Embedded]) -> PrecisionClass {
+    precision::lowest(texts.iter().map(|text| text.vector.class))
 }
 
 fn cache_word(rendering: &Rendering) -> &'static str {
-    let Gathered { hits, vectors, .. } = &rendering.gathered;
-    match (rendering.cache, *hits) {
+    match (rendering.cache, rendering.gathered.hits()) {
         (CacheUse::Bypass, _) => "bypass",
         (CacheUse::Full, 0) => "miss",
-        (CacheUse::Full, hits) if hits == vectors.len() => "hit",
+        (CacheUse::Full, hits) if hits == rendering.gathered.texts.len() => "hit",
         (CacheUse::Full, _) => "partial",
     }
 }
@@ -134,7 +150,13 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// Milliseconds with three digits behind the point.
+fn time(time: Duration) -> HeaderValue {
+    let microseconds = time.as_micros();
+    value(&format!("{}.{:03}", microseconds / 1000, microseconds % 1000))
+}
+
 /// Digits and hex digits only come here, so the value always fits a header.
-fn value(text: impl Display) -> HeaderValue {
-    HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -31,7 +31,12 @@ use service::{
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::{answer, config::Config, lookup::Lookup, models::Models};
+use crate::{
+    answer::{self, rows::Rows},
+    config::Config,
+    lookup::Lookup,
+    models::Models,
+};
 
 /// How long a browser may remember what it was allowed.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
@@ -47,6 +52,8 @@ pub(crate) struct Front {
     pub(crate) lookup: Lookup,
     /// Bounds of bodies.
     pub(crate) bodies: BodyLimits,
+    /// What was printed before.
+    pub(crate) rows: Arc<Rows>,
 }
 
 /// What stands in front of the handlers.

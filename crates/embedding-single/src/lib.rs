@@ -23,8 +23,6 @@ pub mod config;
 
 mod http;
 
-mod channel;
-
 mod precision;
 
 mod models;
@@ -53,6 +51,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use crate::lookup::l1::{admission::Admission as CacheAdmission, alone::L1Alone};
 
 use crate::{
+    answer::rows::Rows,
     config::{CacheLimits, Config},
     http::{Front, Gates},
     lookup::{
@@ -73,6 +72,8 @@ pub const SERVICE: &str = "embedding-single";
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Of the bytes of the cache in memory this part, by one, is for vectors that are printed already.
+const ROWS_PART: usize = 8;
 /// What a drained proxy waits for the cache shards to take its last vectors.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -106,10 +107,12 @@ impl Proxy {
         let ml_base =
             MlBase::new(&config.ml_base_url, classes.clone()).context("--ml-base-url cannot be used")?;
         let CacheLimits { entries_max, bytes_max, admission, .. } = config.cache;
-        let l1 = Arc::new(L1::new(entries_max, bytes_max).admitting(admission));
+        let rows_bytes = if entries_max == 0 { 0 } else { bytes_max / ROWS_PART };
+        let rows = Arc::new(Rows::new(rows_bytes));
+        let l1 = Arc::new(L1::new(entries_max, bytes_max - rows_bytes).admitting(admission));
         let metrics = Metrics::new();
         let mut registry = Registry::with_prefix("embedding_single");
-        metrics.register(&mut registry, l1.clone());
+        metrics.register(&mut registry, l1.clone(), rows.clone());
         let observer = Observer::new(&mut registry);
         let l2 = config
             .shard
@@ -144,7 +147,7 @@ impl Proxy {
         let lookup = Lookup::new(caches, dispatcher, namespace, config.misses.compute_timeout, metrics);
         let bodies = BodyLimits::new(requests.body_bytes_max, requests.body_budget_bytes, requests.timeout);
         let limits = config.server.clone();
-        let app = http::router(Arc::new(Front { config, models, lookup, bodies }), gates);
+        let app = http::router(Arc::new(Front { config, models, lookup, bodies, rows }), gates);
         Ok(Self { app, lifecycle, limits, l2, _background: stop.drop_guard() })
     }
 

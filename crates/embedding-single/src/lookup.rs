@@ -63,17 +63,31 @@ pub(crate) struct Asked<'a> {
     pub(crate) cache: CacheUse,
 }
 
+/// A text's vector.
+#[derive(Debug, Clone)]
+pub(crate) struct Embedded {
+    /// The vector, as it is kept.
+    pub(crate) vector: Arc<CachedVector>,
+    /// Where it came from.
+    pub(crate) source: Source,
+}
+
 /// What a request gets.
 #[derive(Debug)]
 pub(crate) struct Gathered {
     /// One for each text, in their order.
-    pub(crate) vectors: Vec<Arc<CachedVector>>,
-    /// Texts that were in L1 or L2.
-    pub(crate) hits: usize,
+    pub(crate) texts: Vec<Embedded>,
     /// Time until it was known which texts are not in L1.
     pub(crate) lookup_time: Duration,
     /// Time of the slowest text in each stage behind L1.
     pub(crate) times: StageTimes,
+}
+
+impl Gathered {
+    /// Texts that were in L1 or L2.
+    pub(crate) fn hits(&self) -> usize {
+        self.texts.iter().filter(|text| text.source != Source::Computed).count()
+    }
 }
 
 /// The first text that failed.
@@ -156,8 +170,7 @@ impl Lookup {
         let lookup_time = start.elapsed();
         let (ended, times) = wait_for_all(places, &distinct).await?;
         Ok(Gathered {
-            hits: distinct.slots.iter().filter(|slot| ended[**slot].is_hit).count(),
-            vectors: distinct.slots.iter().map(|slot| ended[*slot].vector.clone()).collect(),
+            texts: distinct.slots.iter().map(|slot| ended[*slot].clone()).collect(),
             lookup_time,
             times,
         })
@@ -343,13 +356,11 @@ impl Distinct {
     }
 }
 
-/// What became of one distinct text.
-struct Ended {
-    vector: Arc<CachedVector>,
-    is_hit: bool,
-}
-
-async fn wait_for_all(places: Vec<Place>, distinct: &Distinct) -> Result<(Vec<Ended>, StageTimes), Failed> {
+/// What became of each distinct text.
+async fn wait_for_all(
+    places: Vec<Place>,
+    distinct: &Distinct,
+) -> Result<(Vec<Embedded>, StageTimes), Failed> {
     let mut ended = Vec::with_capacity(places.len());
     let mut times = StageTimes::default();
     let mut failed = None;
@@ -357,12 +368,11 @@ async fn wait_for_all(places: Vec<Place>, distinct: &Distinct) -> Result<(Vec<En
     let mut places = places;
     for (place, (_, index)) in places.iter_mut().zip(&distinct.texts) {
         match place {
-            Place::Hit(vector) => ended.push(Ended { vector: vector.clone(), is_hit: true }),
+            Place::Hit(vector) => ended.push(Embedded { vector: vector.clone(), source: Source::L1 }),
             Place::Waits(waiter) => match waiter.outcome().await {
                 Ok(obtained) => {
                     times = times.slowest(obtained.times);
-                    let is_hit = obtained.source == Source::L2;
-                    ended.push(Ended { vector: obtained.vector, is_hit });
+                    ended.push(Embedded { vector: obtained.vector, source: obtained.source });
                 }
                 Err(error) => failed = failed.or(Some(Failed { index: *index, error })),
             },

@@ -9,9 +9,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::lookup::{
-    l1::L1,
-    l2::{L2, ShardState, Shown},
+use crate::{
+    answer::rows::Rows,
+    lookup::{
+        l1::L1,
+        l2::{L2, ShardState, Shown},
+    },
 };
 
 const CHUNK_TEXTS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -150,8 +153,8 @@ impl Metrics {
         }
     }
 
-    /// Registers them, and the size of `l1`.
-    pub(crate) fn register(&self, registry: &mut Registry, l1: Arc<L1>) {
+    /// Registers them, and the size of `l1` and of `rows`.
+    pub(crate) fn register(&self, registry: &mut Registry, l1: Arc<L1>, rows: Arc<Rows>) {
         registry.register("lookups", "distinct texts looked up, by outcome", self.lookups.clone());
         self.register_l2(registry);
         registry.register("chunk_texts", "texts of a call to ml-base", self.chunk_texts.clone());
@@ -162,7 +165,7 @@ impl Metrics {
             "missing texts nobody waited for any more before they were sent",
             self.abandoned.clone(),
         );
-        registry.register_collector(Box::new(SizeOfL1(l1)));
+        registry.register_collector(Box::new(SizeInMemory { l1, rows }));
     }
 
     fn register_l2(&self, registry: &mut Registry) {
@@ -305,14 +308,18 @@ impl Collector for ShardsUp {
 
 /// Reads the size when it is asked for, so that no write to the cache has to.
 #[derive(Debug)]
-struct SizeOfL1(Arc<L1>);
+struct SizeInMemory {
+    l1: Arc<L1>,
+    rows: Arc<Rows>,
+}
 
-impl Collector for SizeOfL1 {
+impl Collector for SizeInMemory {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let size = self.0.size();
+        let size = self.l1.size();
         for (name, help, value) in [
             ("l1_entries", "vectors in L1", size.entries),
             ("l1_bytes", "bytes of L1, overhead included", size.bytes),
+            ("rows_bytes", "bytes of vectors that are printed already, overhead included", self.rows.bytes()),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

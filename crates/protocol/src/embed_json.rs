@@ -266,9 +266,9 @@ pub fn check_text(text: &str, text_bytes_max: usize, name: &dyn fmt::Display) ->
 
 /// The answer to [`Shape::Texts`].
 #[derive(Debug, Serialize)]
-pub struct TextsAnswer<'a> {
+pub struct TextsAnswer<'a, R> {
     /// One row for each text, in the order of the request: (texts, dimension).
-    pub embeddings: &'a [Vec<f32>],
+    pub embeddings: &'a [R],
     /// Numbers in a row.
     pub dimension: usize,
     /// Id of the model that answered.

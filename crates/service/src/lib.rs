@@ -22,6 +22,9 @@ pub mod telemetry;
 
 pub mod lifecycle;
 pub mod server;
+pub mod cork;
+
+pub mod channel;
 
 pub mod observe;
 pub mod leftover;

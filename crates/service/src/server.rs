@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::as_seconds,
+    cork::Cork,
     lifecycle::{Lifecycle, State},
 };
 
@@ -196,7 +197,8 @@ impl Connections {
             if !speaks_in_time(&stream, first_byte_timeout, &draining).await {
                 return;
             }
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            let connection =
+                builder.serve_connection_with_upgrades(TokioIo::new(Cork::of_server(stream)), service);
             tokio::select! {
                 result = watcher.watch(connection) => {
                     if let Err(error) = result {

@@ -4,7 +4,7 @@
 //! the cut, then unit norm). A model that was not trained with the layer-norm is cut without it.
 
 /// Whether the caller wants vectors of length one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Normalization {
     /// Scale to unit norm.
     Unit,
@@ -61,7 +61,7 @@ fn list(widths: &[u32]) -> String {
 }
 
 /// How to finish vectors for one request: made once, applied to each of its vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Finish {
     dimensions: usize,
     layer_norm: bool,

@@ -32,7 +32,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("embed-file", &["api-key"]),
     ("cache-admin", &["protocol", "vector"]),
     ("loadtest", &["api-key"]),
-    ("cache-bench", &["embedding-single", "protocol"]),
+    ("cache-bench", &["embedding-single", "protocol", "service"]),
     ("engine-bench", &["engine", "kernels"]),
     ("accuracy", &["api-key", "protocol", "vector"]),
     ("e2e", &["cache-shard", "embedding-single", "engine", "ml-base", "protocol", "service", "vector"]),

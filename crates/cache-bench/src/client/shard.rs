@@ -8,6 +8,7 @@ use protocol::cache::{
     ElementType, GetManyRequest, GetManyResponse, NewRecord, PrecisionClass, PutManyRequest, PutStatus,
     StatsRequest, cache_client::CacheClient,
 };
+use service::channel::connect_lazy;
 use tonic::transport::Channel;
 
 use super::TTL_SECONDS;
@@ -24,7 +25,8 @@ pub(crate) struct Shard(CacheClient<Channel>);
 
 impl Shard {
     pub(super) async fn connect(address: SocketAddr) -> Result<Self> {
-        let client = CacheClient::connect(format!("http://{address}")).await?;
+        let url = format!("http://{address}").parse()?;
+        let client = CacheClient::new(connect_lazy(&url)?);
         Ok(Self(client.max_decoding_message_size(usize::MAX)))
     }
 

@@ -142,7 +142,9 @@ struct Answer {
 
 /// Forgets every vector, here and in the cache shards. Computations in flight are answered and not kept.
 pub(crate) async fn clear(State(front): State<Arc<Front>>) -> Response {
-    match front.lookup.clear().await {
+    let cleared = front.lookup.clear().await;
+    front.rows.clear();
+    match cleared {
         Ok(Cleared { l1_entries: cleared, l2: Ok(()) }) => {
             tracing::info!(cleared, "cache cleared");
             Json(Answer { cleared }).into_response()

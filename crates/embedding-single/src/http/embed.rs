@@ -19,7 +19,7 @@ use crate::{
     answer::{self, Rendering},
     http::Front,
     key::CacheKey,
-    lookup::{Asked, CacheUse, Gathered, l1::CachedVector},
+    lookup::{Asked, CacheUse, Embedded, Gathered, l1::CachedVector},
     miss::MissError,
     models::Model,
 };
@@ -60,7 +60,8 @@ impl Front {
         };
         let texts = call.texts.len();
         drop((body, call));
-        apart(texts > ANSWER_TEXTS_INLINE_MAX, move || answer::render(&rendering)).await?
+        let rows = self.rows.clone();
+        apart(texts > ANSWER_TEXTS_INLINE_MAX, move || answer::render(&rendering, &rows)).await?
     }
 
     fn text_limits(&self, texts_max: usize) -> TextLimits {
@@ -86,8 +87,9 @@ impl Front {
         let (model, _, gathered) = self.gather(&call, cache).await?;
         let resolved = self.resolve(&call)?;
         let key = self.lookup.keys(&resolved.asked(&call, cache)).of(&call.texts[0]);
-        let vector = gathered.vectors.into_iter().next();
-        let vector = vector.ok_or_else(|| ApiError::new(ErrorCode::Internal, "no vector for a text"))?;
+        let text = gathered.texts.into_iter().next();
+        let Embedded { vector, .. } =
+            text.ok_or_else(|| ApiError::new(ErrorCode::Internal, "no vector for a text"))?;
         Ok(OneVector { model, key, vector })
     }
 

@@ -53,7 +53,8 @@ pub(crate) struct CachedVector {
 }
 
 impl CachedVector {
-    fn weight_bytes(&self) -> usize {
+    /// What it takes of a bound in bytes.
+    pub(crate) fn weight_bytes(&self) -> usize {
         size_of_val(&*self.pooled) + OVERHEAD_BYTES
     }
 }

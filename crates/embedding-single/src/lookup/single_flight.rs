@@ -29,9 +29,11 @@ use crate::{
     miss::{MissError, StageTimes},
 };
 
-/// Where a vector came from that was not in L1.
+/// Where a vector came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
+    /// This process's memory.
+    L1,
     /// The cache shard had it.
     L2,
     /// ml-base computed it.

@@ -9,11 +9,11 @@ use protocol::inference::{
     ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus,
     PrecisionClass, inference_client::InferenceClient,
 };
+use service::channel::connect_lazy;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
-    channel,
     lookup::l1::CachedVector,
     miss::{MissError, StageTimes},
     models::Model,
@@ -50,7 +50,7 @@ impl MlBase {
     /// # Errors
     /// If `url` is none that can be connected to.
     pub(crate) fn new(url: &Uri, classes: Classes) -> Result<Self, tonic::transport::Error> {
-        Ok(Self { client: InferenceClient::new(channel::connect_lazy(url)?), classes })
+        Ok(Self { client: InferenceClient::new(connect_lazy(url)?), classes })
     }
 
     /// What ml-base serves.

@@ -15,12 +15,12 @@ use protocol::{
     },
     checksum,
 };
+use service::channel::connect_lazy;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use super::{Found, similar::Searched};
 use crate::{
-    channel,
     key::CacheKey,
     lookup::l1::CachedVector,
     metrics::L2Call,
@@ -82,7 +82,7 @@ impl Shard {
     /// # Errors
     /// If `url` is none that can be connected to.
     pub(crate) fn new(url: &Uri, namespace: &str, classes: Classes) -> Result<Self, tonic::transport::Error> {
-        let client = CacheClient::new(channel::connect_lazy(url)?);
+        let client = CacheClient::new(connect_lazy(url)?);
         Ok(Self { client, namespace: namespace.to_owned(), classes })
     }
 
