@@ -92,7 +92,7 @@ impl Workspace {
         cargo
     }
 
-    /// Builds every binary of the workspace.
+    /// Builds every binary of the workspace, as it is meant to be used: without the assertions of tests.
     ///
     /// Always the whole workspace: a single package would get other features of shared dependencies and compile them
     /// a second time.
@@ -100,7 +100,7 @@ impl Workspace {
         console::warn("building (the first time takes some minutes)");
         let status = self
             .cargo()
-            .args(["build", "--workspace", "--bins"])
+            .args(["build", "--workspace", "--bins", "--release"])
             .stdin(Stdio::null())
             .status()
             .context("start cargo build")?;
@@ -118,7 +118,7 @@ impl Workspace {
     /// The folder with every binary that [`Self::build_binaries`] has built.
     pub(crate) fn binaries(&self) -> Result<PathBuf> {
         let target = self.metadata()?["target_directory"].as_str().map(PathBuf::from);
-        Ok(target.context("cargo metadata names no target_directory")?.join("debug"))
+        Ok(target.context("cargo metadata names no target_directory")?.join("release"))
     }
 
     /// What `cargo metadata --no-deps` says.

@@ -48,7 +48,7 @@ impl Sandbox {
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake");
         fs::create_dir_all(folder.path().join("target")).unwrap();
         fs::create_dir_all(folder.path().join("model")).unwrap();
-        std::os::unix::fs::symlink(&fake, folder.path().join("target/debug")).unwrap();
+        std::os::unix::fs::symlink(&fake, folder.path().join("target/release")).unwrap();
         Self { folder }
     }
 
@@ -61,10 +61,10 @@ impl Sandbox {
         xtask
             .args(args)
             .env("CARGO_MANIFEST_DIR", self.path("xtask"))
-            .env("CARGO", self.path("target/debug/cargo"))
+            .env("CARGO", self.path("target/release/cargo"))
             .env("ROOT", self.folder.path())
             .env("OF_THE_CALLER", "passed on")
-            .env(HAPROXY, self.path("target/debug/haproxy"))
+            .env(HAPROXY, self.path("target/release/haproxy"))
             .stdin(Stdio::null());
         for name in CHOICES {
             xtask.env_remove(name);
@@ -177,7 +177,7 @@ fn detached_grid_comes_up_is_used_and_goes_down() {
     assert!(up.status.success(), "{said}{}", text(&up.stderr));
     assert!(said.contains("cosine similarity of 0.6000"), "{said}");
     assert!(said.contains(&format!("curl -s http://127.0.0.1:{port}/embed")), "{said}");
-    assert_eq!(fs::read_to_string(sandbox.path("built")).unwrap(), "build --workspace --bins\n");
+    assert_eq!(fs::read_to_string(sandbox.path("built")).unwrap(), "build --workspace --bins --release\n");
 
     let status = sandbox.run(&["status"]);
     assert!(status.status.success(), "{}", text(&status.stdout));

@@ -174,7 +174,7 @@ mod tests {
 
     fn specs_of(plan: &Plan) -> Vec<ServiceSpec> {
         let workspace = Workspace::at(Path::new("/w"));
-        let (admin_socket, binaries) = (Path::new("/run/admin.sock"), Path::new("/w/target/debug"));
+        let (admin_socket, binaries) = (Path::new("/run/admin.sock"), Path::new("/w/target/release"));
         let grid = Grid { plan, workspace: &workspace, admin_socket, binaries };
         plan.services().into_iter().map(|(role, port)| grid.spec(role, port)).collect()
     }
