@@ -1,5 +1,5 @@
 //! `bench serve`: load on the running grid, by `loadtest`. `bench engine`: the engine alone, by `engine-bench`.
-//! `bench cache`, `bench l1`: the caches beside their peers, by `cache-bench`.
+//! `bench cache`, `bench l1`: the caches beside their peers, `bench shards`: shards that come and go, by `cache-bench`.
 
 mod engine;
 
@@ -31,6 +31,15 @@ pub(crate) fn run_cache(workspace: &Workspace, mut args: Vec<OsString>) -> Resul
         args.extend(["--model".into(), model::fetch(workspace, DEFAULT_MODEL)?.into()]);
     }
     Err(workspace.become_built("cache-bench", args))
+}
+
+/// Becomes `cache-bench shards`, whose misses need a model.
+pub(crate) fn run_shards(workspace: &Workspace, mut args: Vec<OsString>) -> Result<ExitCode> {
+    workspace.build_binaries()?;
+    if !has_flag(&args, "--model") && !asks_for_help(&args) {
+        args.extend(["--model".into(), model::fetch(workspace, DEFAULT_MODEL)?.into()]);
+    }
+    Err(workspace.become_built("cache-bench", iter::once("shards".into()).chain(args).collect()))
 }
 
 /// Becomes `cache-bench l1`.

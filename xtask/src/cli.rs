@@ -115,6 +115,12 @@ pub(crate) enum Bench {
     /// Builds and starts `cache-bench` with all arguments given. `cargo xtask bench cache --help` shows its options.
     #[command(disable_help_flag = true)]
     Cache(PassedOn),
+    /// The hit rate, second by second, while a cache shard joins, is killed and comes back; nothing has to run
+    ///
+    /// Builds, gets the model, and starts `cache-bench shards` with all arguments given. `cargo xtask bench shards --help` shows
+    /// its options.
+    #[command(disable_help_flag = true)]
+    Shards(PassedOn),
     /// Hit ratios of the proxy's own cache at equal bytes, beside other policies, on made-up traffic
     ///
     /// Builds and starts `cache-bench l1` with all arguments given. `cargo xtask bench l1 --help` shows its options.

@@ -36,6 +36,8 @@ pub(crate) struct Args {
 pub(crate) enum Part {
     /// Hit ratios of the proxy's L1 at equal bytes: lru, lru with an admission, quick_cache, moka
     L1(L1Config),
+    /// The hit rate of a proxy, second by second, while a fourth shard joins three, one is killed, and comes back
+    Shards(ShardsConfig),
     /// The bare handler of `--http`, a process of its own
     #[command(hide = true)]
     Bare(BareArgs),
@@ -59,6 +61,36 @@ pub(crate) struct L1Config {
     /// Report as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Flags of the shards that come and go.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct ShardsConfig {
+    /// Texts that are asked for, each as often as any other
+    #[arg(long, default_value_t = 5000, value_name = "COUNT", value_parser = sizes(1_000_000))]
+    pub(crate) texts: usize,
+    /// Requests a second, of one text each
+    #[arg(long, default_value_t = 500, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Clients that share the rate, a connection each
+    #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) clients: u32,
+    /// How long each phase is watched
+    #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
+    /// `--shard-join-window` of the proxies; 0 shows what a join costs where no old owner is asked
+    #[arg(long, default_value = "600", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) join_window: Duration,
+    /// Directory of the model that makes the vectors; `cargo xtask` fetches and names it
+    #[arg(long, value_name = "DIR", value_parser = existing_directory)]
+    pub(crate) model: PathBuf,
+    /// Report as one JSON object, with each second
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn existing_directory(given: &str) -> Result<PathBuf, String> {
+    existing(Path::new(given)).map_err(|error| format!("{error:#}"))
 }
 
 /// A number from 1 to `most`.

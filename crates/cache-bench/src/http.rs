@@ -10,7 +10,7 @@
 //!
 //! Each client asks for a text of its own, again and again: of one text the proxy would answer many from one lookup.
 
-mod asker;
+pub(crate) mod asker;
 pub(crate) mod bare;
 mod grid;
 mod report;

@@ -16,6 +16,7 @@
 //!                               engine        draws    keys
 //!                               process       record
 //!  http: bare, embedding-single ×2, cache-shard, redis ─▶ asker × N ─▶ report
+//!  shards: ml-base, cache-shard ×4, embedding-single ×2 ─▶ load, second by second ─▶ report
 //!  simulate: traces ─▶ contestants ─▶ report
 //! ```
 
@@ -28,6 +29,7 @@ mod engine;
 mod install;
 mod process;
 mod server;
+mod service;
 
 mod client;
 mod drive;
@@ -38,6 +40,7 @@ mod footprint;
 mod turns;
 
 mod http;
+mod shards;
 mod simulate;
 
 mod machine;
@@ -102,6 +105,10 @@ async fn measure(args: Args) -> Result<Ending> {
         Some(Part::L1(config)) => {
             let simulated = tokio::task::spawn_blocking(move || simulate::run(&config)).await?;
             Ok(Ending::Reported { text: simulated?, is_wrong: false })
+        }
+        Some(Part::Shards(config)) => {
+            let report = shards::measure(&config).await?;
+            Ok(Ending::Reported { text: report.write(config.json)?, is_wrong: report.wrong > 0 })
         }
         Some(Part::Bare(args)) => http::bare::serve(args).await.map(|()| Ending::Interrupted),
         None => match args.store.into_config()? {

@@ -76,9 +76,23 @@ impl Server {
     pub(crate) async fn restart(&mut self, signal: Signal, key: &Key) -> Result<(Duration, Found)> {
         self.end(signal).await?;
         let start = Instant::now();
-        self.child = spawn(self.engine, &self.program, self.address, &self.directory, self.bound)?;
+        self.spawn_again()?;
         let found = self.wait_ready(Some(key)).await?;
         Ok((start.elapsed(), found))
+    }
+
+    /// Starts it again over what it left, once it has ended, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it ends instead.
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        self.spawn_again()?;
+        self.wait_ready(None).await.map(|_| ())
+    }
+
+    fn spawn_again(&mut self) -> Result<()> {
+        self.child = spawn(self.engine, &self.program, self.address, &self.directory, self.bound)?;
+        Ok(())
     }
 
     /// Ends it and waits until it has gone.

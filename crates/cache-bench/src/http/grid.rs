@@ -1,21 +1,12 @@
 //! All that is asked: the bare handler, two proxies, the cache shard, redis, and the ml-base behind them.
 
-use std::{
-    ffi::OsString,
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, fs, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::{
-    process::Child,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use super::{
     Way,
@@ -24,14 +15,15 @@ use super::{
 use crate::{
     args::HttpConfig,
     client::Client,
-    engine::{Bound, Engine, find},
+    engine::{Bound, Engine},
     install,
     keys::Key,
     progress::Progress,
-    server::{Server, free_address, last_lines, spawn_logged},
+    server::Server,
+    service::{Service, own, words},
 };
 
-/// How long a service may take until it is ready, or until what it was asked for is stored.
+/// How long it may take until what was asked for is stored.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Vectors of the caches that are asked directly.
@@ -48,13 +40,6 @@ pub(super) struct Grid {
     /// From the first answer on.
     bare: Option<Service>,
     place: TempDir,
-}
-
-/// A process that answers `/health`.
-#[derive(Debug)]
-struct Service {
-    address: SocketAddr,
-    _child: Child,
 }
 
 impl Grid {
@@ -117,36 +102,6 @@ impl Grid {
     }
 }
 
-impl Service {
-    /// Starts `program` of this workspace on a free port and waits until it is ready.
-    async fn start(program: &str, name: &str, place: &Path, arguments: &[OsString]) -> Result<Self> {
-        let address = free_address()?;
-        let log = place.join(name).with_extension("log");
-        let port = ["--port".into(), address.port().to_string().into()];
-        let first: &[OsString] = if program == "cache-bench" { &["bare".into()] } else { &[] };
-        let all: Vec<OsString> = first.iter().chain(&port).chain(arguments).cloned().collect();
-        let mut child = spawn_logged(&own(program)?, &all, &log)?;
-        tokio::select! {
-            ready = timeout(PATIENCE, wait_ready(address)) => {
-                ensure!(ready.is_ok(), "{program} is not ready after {PATIENCE:?}{}", last_lines(&log));
-            }
-            status = child.wait() => bail!("{program} ended before it was ready ({}){}", status?, last_lines(&log)),
-        }
-        Ok(Self { address, _child: child })
-    }
-}
-
-async fn wait_ready(address: SocketAddr) {
-    loop {
-        if let Ok(mut http) = Http::connect(address).await
-            && http.is_ready().await.unwrap_or(false)
-        {
-            return;
-        }
-        sleep(LOOK_INTERVAL).await;
-    }
-}
-
 /// Clients of a proxy, each with a text of its own that is a hit by now.
 async fn warmed(address: SocketAddr, clients: u16) -> Result<Vec<Asker>> {
     let mut askers = Vec::new();
@@ -181,12 +136,4 @@ async fn stocked(cache: &Server, clients: u16) -> Result<Vec<Asker>> {
         askers.push(Asker::Cache { client, key });
     }
     Ok(askers)
-}
-
-fn own(program: &str) -> Result<PathBuf> {
-    find(program).with_context(|| format!("{program} is not built: `cargo xtask bench cache` builds it"))
-}
-
-fn words(words: &[&str]) -> Vec<OsString> {
-    words.iter().map(OsString::from).collect()
 }
