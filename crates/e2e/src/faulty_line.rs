@@ -35,6 +35,8 @@ pub enum Fault {
     Slow(Duration),
     /// Changes a byte of each chunk of an answer.
     Garbled,
+    /// Changes a byte of each chunk that the client sends.
+    Misheard,
     /// Ends every connection, and every new one, at once.
     Reset,
 }
@@ -102,8 +104,11 @@ async fn carry(client: TcpStream, server: TcpStream, fault: watch::Receiver<Faul
 async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: watch::Receiver<Fault>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let carries = fault.wait_for(|fault| *fault != Fault::Held).await.is_ok();
-        if !carries || to.write_all(&chunk[..length]).await.is_err() {
+        let Some(fault) = carries(&mut fault).await else { return };
+        if fault == Fault::Misheard {
+            garble(&mut chunk[..length]);
+        }
+        if to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
     }
@@ -112,17 +117,25 @@ async fn ask(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: watch::
 async fn answer(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut fault: watch::Receiver<Fault>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        let Ok(fault) = fault.wait_for(|fault| *fault != Fault::Held).await.map(|fault| *fault) else {
-            return;
-        };
+        let Some(fault) = carries(&mut fault).await else { return };
         match fault {
             Fault::Deaf => continue,
             Fault::Slow(time) => sleep(time).await,
-            Fault::Garbled => chunk[length / 2] ^= 0x55,
-            Fault::None | Fault::Held | Fault::Reset => {}
+            Fault::Garbled => garble(&mut chunk[..length]),
+            Fault::None | Fault::Held | Fault::Misheard | Fault::Reset => {}
         }
         if to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
     }
+}
+
+/// What it does with a chunk, once it carries any; `None` where the line is gone.
+async fn carries(fault: &mut watch::Receiver<Fault>) -> Option<Fault> {
+    fault.wait_for(|fault| *fault != Fault::Held).await.ok().map(|fault| *fault)
+}
+
+/// The highest bit stays, so that a text stays one: what cannot be read at all has no vector.
+fn garble(chunk: &mut [u8]) {
+    chunk[chunk.len() / 2] ^= 0x55;
 }

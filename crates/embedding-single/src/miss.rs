@@ -33,7 +33,11 @@ use crate::{
         single_flight::{Obtained, Source, Ticket},
     },
     metrics::Metrics,
-    miss::{chunk::Waiting, ml_base::MlBase, retry::Budget},
+    miss::{
+        chunk::Waiting,
+        ml_base::{Answer, MlBase},
+        retry::Budget,
+    },
     models::Model,
 };
 
@@ -247,7 +251,7 @@ impl Caller {
                 return Vec::new();
             }
         };
-        self.metrics.call(answer.as_ref().map_or_else(MissError::label, |_| "ok"));
+        self.metrics.call(result_of(&answer));
         match answer {
             Ok(answer) => {
                 let times = answer.times;
@@ -256,6 +260,15 @@ impl Caller {
             }
             Err(error) => misses.into_iter().map(|miss| (miss, error.clone())).collect(),
         }
+    }
+}
+
+/// How a call ended, as metrics name it.
+fn result_of(answer: &Result<Answer, MissError>) -> &'static str {
+    match answer {
+        Ok(answer) if answer.is_garbled() => MissError::Garbled.label(),
+        Ok(_) => "ok",
+        Err(error) => error.label(),
     }
 }
 

@@ -13,6 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use protocol::{
+    checksum::inference::of_info,
     error::{ApiError, ErrorCode},
     inference::{InfoResponse, ModelInfo, PrecisionClass},
     prompts::Prompts,
@@ -64,6 +65,8 @@ pub(crate) struct Model {
 /// Why an answer to `Info` is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadInfo {
+    #[error("what ml-base says of its models was changed on its way")]
+    Garbled,
     #[error("ml-base names no model")]
     NoModel,
     #[error("ml-base says that model `{id}` has {what}")]
@@ -91,6 +94,7 @@ impl Served {
     /// # Errors
     /// [`BadInfo`] if it cannot be served from.
     pub(crate) fn read(info: InfoResponse, accepted: &Accepted) -> Result<Self, BadInfo> {
+        require_whole(&info)?;
         let items_max = match info.limits.map_or(0, |limits| limits.items_max) {
             0 => usize::MAX,
             items_max => items_max as usize,
@@ -138,6 +142,10 @@ impl Served {
         };
         self.0.iter().map(name).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn require_whole(info: &InfoResponse) -> Result<(), BadInfo> {
+    if info.checksum == of_info(info) { Ok(()) } else { Err(BadInfo::Garbled) }
 }
 
 fn model(info: ModelInfo, classes: &Classes, items_max: usize) -> Result<Model, BadInfo> {
@@ -283,7 +291,8 @@ impl Poller {
     async fn keep(&self, info: InfoResponse) {
         let Some(l2) = &self.l2 else { return };
         // The rest is about one replica at one moment.
-        let essence = InfoResponse { models: info.models, limits: info.limits, ..InfoResponse::default() };
+        let InfoResponse { models, limits, checksum, .. } = info;
+        let essence = InfoResponse { models, limits, checksum, ..InfoResponse::default() };
         l2.keep_models(&essence).await;
     }
 
@@ -362,12 +371,17 @@ pub(crate) mod tests {
     }
 
     fn info(models: Vec<ModelInfo>) -> InfoResponse {
-        InfoResponse { models, ..InfoResponse::default() }
+        let info = InfoResponse { models, ..InfoResponse::default() };
+        InfoResponse { checksum: of_info(&info), ..info }
     }
 
     fn read(models: Vec<ModelInfo>, dimensions: Option<u32>) -> Result<Served, BadInfo> {
+        Served::read(info(models), &accepted(dimensions))
+    }
+
+    fn accepted(dimensions: Option<u32>) -> Accepted {
         let classes = Classes::new([PrecisionClass::Float32, PrecisionClass::Bfloat16]);
-        Served::read(info(models), &Accepted { classes, dimensions })
+        Accepted { classes, dimensions }
     }
 
     fn nomic() -> ModelInfo {
@@ -405,6 +419,16 @@ pub(crate) mod tests {
         assert!(read(vec![nomic()], Some(256)).is_ok());
         let error = read(vec![nomic()], Some(100)).unwrap_err().to_string();
         assert!(error.contains("--dimensions is 100") && error.contains("768, 512, 256"), "{error}");
+    }
+
+    #[test]
+    fn a_description_that_changed_on_its_way_is_not_believed() {
+        let mut changed = info(vec![nomic()]);
+        changed.models[0].layer_norm_before_cut = false;
+        let without = InfoResponse { checksum: 0, ..info(vec![nomic()]) };
+        for info in [changed, without] {
+            assert_eq!(Served::read(info, &accepted(None)), Err(BadInfo::Garbled));
+        }
     }
 
     #[test]

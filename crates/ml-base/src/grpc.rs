@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::{
+    checksum::inference::{Asked, of_info},
     error::{ApiError, ErrorCode},
     inference::{
         ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult,
@@ -43,23 +45,27 @@ impl Inference for Grpc {
         let deadline =
             deadline.map_or_else(|| Instant::now() + replica.limits.request_timeout, |deadline| deadline.0);
         check_count(items.len(), replica.limits.call_texts_max)?;
+        let asked = items.iter().map(Asked::of).collect();
         let items = items.into_iter().map(|item| read_item(item, deadline)).collect::<Result<_, _>>()?;
         let lease = model.lease(deadline).await?;
         let answer = lease.pipeline().embed(items).await?;
-        Ok(Response::new(write_answer(&model.described, answer)))
+        Ok(Response::new(write_answer(&model.described, asked, answer)))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         let replica = self.serving.replica()?;
         let load = replica.load();
-        Ok(Response::new(InfoResponse {
+        let mut info = InfoResponse {
             models: replica.models().iter().map(|model| model.message()).collect(),
             limits: Some(replica.limits_message()),
             instance_id: replica.instance_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: "cpu".to_owned(),
             load: Some(Load { queued_items: count(load.texts), queued_tokens: count(load.tokens) }),
-        }))
+            checksum: 0,
+        };
+        info.checksum = of_info(&info);
+        Ok(Response::new(info))
     }
 }
 
@@ -104,25 +110,34 @@ fn read_item(item: EmbedItem, call_deadline: Instant) -> Result<Item, ApiError> 
     Ok(Item { input, truncation, deadline })
 }
 
-fn write_answer(model: &Described, answer: Answer) -> EmbedResponse {
+/// `asked` are the items as they came, one for each of the answer's.
+fn write_answer(model: &Described, asked: Vec<Asked>, answer: Answer) -> EmbedResponse {
     let times = StageTimes {
         tokenization_us: microseconds(answer.tokenization_time),
         queue_us: microseconds(answer.queue_time()),
         inference_us: microseconds(answer.inference_time()),
     };
-    let mut vectors = Vec::with_capacity(answer.items.len() * model.width() * size_of::<f32>());
-    let results = answer.items.into_iter().map(|item| write_item(item, &mut vectors)).collect();
-    EmbedResponse {
+    let mut response = EmbedResponse {
         width: count(model.width()),
         element_type: ElementType::Float32.into(),
-        vectors: vectors.into(),
-        results,
+        vectors: Bytes::new(),
+        results: Vec::with_capacity(answer.items.len()),
         identity: model.identity.clone(),
         precision_class: model.precision.into(),
         times: Some(times),
+    };
+    let mut vectors = Vec::with_capacity(answer.items.len() * model.width() * size_of::<f32>());
+    for (asked, item) in asked.into_iter().zip(answer.items) {
+        let start = vectors.len();
+        let mut result = write_item(item, &mut vectors);
+        result.checksum = asked.answered(&response, &result, &vectors[start..]);
+        response.results.push(result);
     }
+    response.vectors = vectors.into();
+    response
 }
 
+/// What is said of an item, its checksum aside; its vector is appended to `vectors`.
 fn write_item(item: Result<Embedded, ItemFailure>, vectors: &mut Vec<u8>) -> ItemResult {
     match item {
         Ok(embedded) => {
@@ -132,10 +147,11 @@ fn write_item(item: Result<Embedded, ItemFailure>, vectors: &mut Vec<u8>) -> Ite
                 message: String::new(),
                 tokens: count(embedded.tokens),
                 truncated: embedded.truncated,
+                checksum: 0,
             }
         }
         Err(ItemFailure { status, message }) => {
-            ItemResult { status: status.into(), message, tokens: 0, truncated: false }
+            ItemResult { status: status.into(), message, ..ItemResult::default() }
         }
     }
 }

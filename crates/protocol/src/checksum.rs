@@ -1,4 +1,7 @@
-//! The checksum that a vector carries between a proxy and a cache shard, over all that must not change on the way.
+//! The checksum that a vector carries from program to program, over all that must not change on the way: here between a
+//! proxy and a cache shard, in `inference` between ml-base and a proxy.
+
+pub mod inference;
 
 use crate::cache::{NewRecord, Record};
 

@@ -40,6 +40,8 @@ mod shards;
 
 mod line;
 
+mod garbled;
+
 mod balancer;
 
 mod replicas;

@@ -29,6 +29,9 @@ pub(crate) enum MissError {
     /// The worker that computed this text failed.
     #[error("the worker failed at this text: {0}")]
     Worker(String),
+    /// What ml-base answered, or what it was asked, is not what was sent.
+    #[error("the text or its vector was changed on the way to ml-base or back")]
+    Garbled,
     /// ml-base answered what cannot be true, or refused what is right.
     #[error("ml-base answered what it should not: {0}")]
     Wrong(String),
@@ -40,7 +43,7 @@ pub(crate) enum MissError {
 impl MissError {
     /// True where asking once more may help.
     pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::Overloaded(_) | Self::Unavailable(_) | Self::Worker(_))
+        matches!(self, Self::Overloaded(_) | Self::Unavailable(_) | Self::Worker(_) | Self::Garbled)
     }
 
     /// The name in metrics.
@@ -54,6 +57,7 @@ impl MissError {
             Self::TooLong(_) => "too_long",
             Self::NotFinite => "not_finite",
             Self::Worker(_) => "worker",
+            Self::Garbled => "garbled",
             Self::Wrong(_) => "wrong",
             Self::GivenUp => "given_up",
         }
@@ -66,7 +70,8 @@ impl MissError {
         match self {
             Self::Overloaded(_) => whole(ErrorCode::Overloaded),
             // A second mismatch in a row: the replicas do not agree, which passes once they are all replaced.
-            Self::Unavailable(_) | Self::IdentityMismatch => whole(ErrorCode::Unavailable),
+            // A line that changes what it carries is no better than one that is cut.
+            Self::Unavailable(_) | Self::IdentityMismatch | Self::Garbled => whole(ErrorCode::Unavailable),
             Self::DeadlineExceeded => whole(ErrorCode::DeadlineExceeded),
             Self::NotAText(_) => text(ErrorCode::Malformed),
             Self::TooLong(_) => text(ErrorCode::Invalid),

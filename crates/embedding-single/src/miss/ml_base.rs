@@ -1,13 +1,17 @@
 //! The gRPC client of ml-base, and the check of its answers.
 //!
-//! Invariant: an answer that contradicts itself, or what ml-base said of its model, gives an error and never a vector.
+//! Invariant: an answer that contradicts itself, or what ml-base said of its model, gives an error and never a vector;
+//! so does one whose checksum is not that of what was asked and what came.
 
 use std::{error::Error, time::Duration};
 
 use axum::http::Uri;
-use protocol::inference::{
-    ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus,
-    PrecisionClass, inference_client::InferenceClient,
+use protocol::{
+    checksum::inference::Asked,
+    inference::{
+        ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult,
+        ItemStatus, PrecisionClass, inference_client::InferenceClient,
+    },
 };
 use service::channel::connect_lazy;
 use tokio::time::{Instant, timeout_at};
@@ -35,6 +39,20 @@ pub(crate) struct Answer {
     pub(crate) items: Vec<ItemOutcome>,
     /// Time of the slowest item in each stage.
     pub(crate) times: StageTimes,
+}
+
+impl Answer {
+    /// True where the checksum of an item is not that of what was asked and what came.
+    pub(crate) fn is_garbled(&self) -> bool {
+        self.items.contains(&Err(MissError::Garbled))
+    }
+
+    fn complain(&self, model: &Model) {
+        if self.is_garbled() {
+            let error = MissError::Garbled;
+            tracing::error!(model = model.id, %error, "vectors of ml-base were thrown away");
+        }
+    }
 }
 
 /// A client; clones share its connection.
@@ -73,9 +91,9 @@ impl MlBase {
         items: Vec<EmbedItem>,
         deadline: Instant,
     ) -> Result<Answer, MissError> {
-        let count = items.len();
+        let asked: Vec<_> = items.iter().map(Asked::of).collect();
         let answer_bytes_max =
-            count * (model.width as usize * size_of::<f32>() + ITEM_SLACK_BYTES) + ANSWER_SLACK_BYTES;
+            items.len() * (model.width as usize * size_of::<f32>() + ITEM_SLACK_BYTES) + ANSWER_SLACK_BYTES;
         let mut client = self.client.clone().max_decoding_message_size(answer_bytes_max);
         let mut request = Request::new(EmbedRequest {
             model: model.id.clone(),
@@ -85,11 +103,11 @@ impl MlBase {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let answer = timeout_at(deadline, client.embed(request)).await;
         match answer {
-            Ok(Ok(response)) => {
-                read_answer(response.into_inner(), model, &self.classes, count).inspect_err(|error| {
+            Ok(Ok(response)) => read_answer(response.into_inner(), model, &self.classes, asked)
+                .inspect(|answer| answer.complain(model))
+                .inspect_err(|error| {
                     tracing::error!(model = model.id, %error, "an answer of ml-base was thrown away");
-                })
-            }
+                }),
             // The client's own timer may be a moment faster than ours, and calls that "cancelled".
             Ok(Err(_)) if Instant::now() >= deadline => Err(MissError::DeadlineExceeded),
             Ok(Err(status)) => Err(read_status(&status)),
@@ -122,33 +140,30 @@ fn read_status(status: &Status) -> MissError {
     }
 }
 
-/// Checks an answer to `count` items against `model` and takes it apart.
+/// Checks an answer to the items that were `asked` against `model` and takes it apart.
 fn read_answer(
     response: EmbedResponse,
     model: &Model,
     classes: &Classes,
-    count: usize,
+    asked: Vec<Asked>,
 ) -> Result<Answer, MissError> {
-    check_head(&response, model, classes, count)?;
+    let rows = rows(&response, model.width as usize, asked.len())?;
+    let whole: Vec<_> = asked
+        .into_iter()
+        .zip(response.results.iter().zip(&rows))
+        .map(|(asked, (result, row))| asked.answered(&response, result, row) == result.checksum)
+        .collect();
+    // What was changed on its way says nothing of ml-base.
+    if whole.contains(&true) {
+        check_head(&response, model, classes)?;
+    }
     let class = response.precision_class();
-    let width = model.width as usize;
-    let times = response.times.unwrap_or_default();
-    let computed = response.results.iter().filter(|result| result.status() == ItemStatus::Ok).count();
-    let expected_bytes = computed * width * size_of::<f32>();
-    require(response.vectors.len() == expected_bytes, || {
-        format!("{} bytes of vectors instead of {expected_bytes}", response.vectors.len())
-    })?;
-    let numbers = vector::codec::read_float32(&response.vectors)
-        .map_err(|error| MissError::Wrong(error.to_string()))?;
-    let mut rows = numbers.chunks_exact(width);
-    let items = response.results.iter().map(|result| {
-        if result.status() == ItemStatus::Ok {
-            // There is a row for each: the bytes were counted above.
-            rows.next().map_or(Err(MissError::GivenUp), |row| vector_of(row, class, result))
-        } else {
-            Err(item_error(result.status(), &result.message))
-        }
+    let items = response.results.iter().zip(rows).zip(whole);
+    let items = items.map(|((result, row), is_whole)| match is_whole {
+        true => read_item(result, row, class),
+        false => Err(MissError::Garbled),
     });
+    let times = response.times.unwrap_or_default();
     Ok(Answer {
         items: items.collect(),
         times: StageTimes {
@@ -160,17 +175,28 @@ fn read_answer(
     })
 }
 
-fn check_head(
-    response: &EmbedResponse,
-    model: &Model,
-    classes: &Classes,
-    count: usize,
-) -> Result<(), MissError> {
-    require(response.identity == model.identity, || {
-        format!("a vector of identity `{}` instead of `{}`", response.identity, model.identity)
-    })?;
+/// The bytes of each item's vector of `width` numbers; none where it has no vector.
+fn rows(response: &EmbedResponse, width: usize, count: usize) -> Result<Vec<&[u8]>, MissError> {
     require(response.results.len() == count, || {
         format!("{} results for {count} items", response.results.len())
+    })?;
+    let computed = response.results.iter().filter(|result| result.status() == ItemStatus::Ok).count();
+    let expected_bytes = computed * width * size_of::<f32>();
+    require(response.vectors.len() == expected_bytes, || {
+        format!("{} bytes of vectors instead of {expected_bytes}", response.vectors.len())
+    })?;
+    let mut rows = response.vectors.chunks_exact(width * size_of::<f32>());
+    let row = |result: &ItemResult| match result.status() == ItemStatus::Ok {
+        // There is a row for each: the bytes were counted above.
+        true => rows.next().unwrap_or_default(),
+        false => Default::default(),
+    };
+    Ok(response.results.iter().map(row).collect())
+}
+
+fn check_head(response: &EmbedResponse, model: &Model, classes: &Classes) -> Result<(), MissError> {
+    require(response.identity == model.identity, || {
+        format!("a vector of identity `{}` instead of `{}`", response.identity, model.identity)
     })?;
     require(response.width == model.width, || {
         format!("width {} instead of {}", response.width, model.width)
@@ -187,8 +213,12 @@ fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), MissEr
     if holds { Ok(()) } else { Err(MissError::Wrong(otherwise())) }
 }
 
-fn vector_of(row: &[f32], class: PrecisionClass, result: &ItemResult) -> ItemOutcome {
-    let mut pooled: Box<[f32]> = row.into();
+fn read_item(result: &ItemResult, row: &[u8], class: PrecisionClass) -> ItemOutcome {
+    if result.status() != ItemStatus::Ok {
+        return Err(item_error(result.status(), &result.message));
+    }
+    let pooled = vector::codec::read_float32(row).map_err(|error| MissError::Wrong(error.to_string()))?;
+    let mut pooled: Box<[f32]> = pooled.into();
     precision::to_kept_form(class, &mut pooled);
     if !pooled.iter().all(|number| number.is_finite()) {
         return Err(MissError::NotFinite);
@@ -212,21 +242,36 @@ fn item_error(status: ItemStatus, message: &str) -> MissError {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use protocol::inference::embed_item::Input;
 
     use super::*;
     use crate::models::tests::model;
 
+    fn item() -> EmbedItem {
+        EmbedItem { input: Some(Input::Text("text".to_owned())), ..EmbedItem::default() }
+    }
+
+    /// With the checksums of this answer to items that are all the same.
+    fn summed(response: EmbedResponse) -> EmbedResponse {
+        let Ok(rows) = rows(&response, 2, response.results.len()) else { return response };
+        let sum = |(result, row): (&ItemResult, &[u8])| Asked::of(&item()).answered(&response, result, row);
+        let checksums: Vec<_> = response.results.iter().zip(rows).map(sum).collect();
+        let results = response.results.iter().cloned().zip(checksums);
+        let results = results.map(|(result, checksum)| ItemResult { checksum, ..result }).collect();
+        EmbedResponse { results, ..response }
+    }
+
     fn read(response: EmbedResponse, count: usize) -> Result<Answer, MissError> {
-        read_answer(
-            response,
-            &model(),
-            &Classes::new([PrecisionClass::Float32, PrecisionClass::Bfloat16]),
-            count,
-        )
+        read_as_it_came(summed(response), &vec![item(); count])
+    }
+
+    fn read_as_it_came(response: EmbedResponse, asked: &[EmbedItem]) -> Result<Answer, MissError> {
+        let classes = Classes::new([PrecisionClass::Float32, PrecisionClass::Bfloat16]);
+        read_answer(response, &model(), &classes, asked.iter().map(Asked::of).collect())
     }
 
     fn result(status: ItemStatus) -> ItemResult {
-        ItemResult { status: status.into(), message: "why".to_owned(), tokens: 3, truncated: false }
+        ItemResult { status: status.into(), message: "why".to_owned(), tokens: 3, ..ItemResult::default() }
     }
 
     fn response(results: Vec<ItemResult>, numbers: &[f32]) -> EmbedResponse {
@@ -294,6 +339,29 @@ mod tests {
         for lie in lies {
             assert!(matches!(read(lie.clone(), 1), Err(MissError::Wrong(_))), "{lie:?}");
         }
+    }
+
+    #[test]
+    fn what_was_changed_on_its_way_is_no_vector_and_its_neighbours_are() {
+        let good = || summed(response([ItemStatus::Ok, ItemStatus::Ok].map(result).to_vec(), &[1.0; 4]));
+        let failures = |response, asked: [EmbedItem; 2]| {
+            let items = read_as_it_came(response, &asked).unwrap().items;
+            items.into_iter().map(Result::err).collect::<Vec<_>>()
+        };
+        assert_eq!(failures(good(), [item(), item()]), [None, None]);
+        let other = EmbedItem { input: Some(Input::Text("texT".to_owned())), ..item() };
+        assert_eq!(failures(good(), [item(), other]), [None, Some(MissError::Garbled)]);
+        let mut changed = good();
+        let mut vectors = changed.vectors.to_vec();
+        vectors[3] ^= 1;
+        changed.vectors = vectors.into();
+        assert_eq!(failures(changed, [item(), item()]), [Some(MissError::Garbled), None]);
+        let mut without = good();
+        without.results[1].checksum = 0;
+        assert_eq!(failures(without, [item(), item()]), [None, Some(MissError::Garbled)]);
+        // What is said of all items at once is then no lie of ml-base.
+        let of_another = EmbedResponse { identity: "ad".repeat(32), ..good() };
+        assert_eq!(failures(of_another, [item(), item()]), [const { Some(MissError::Garbled) }; 2]);
     }
 
     #[test]

@@ -7,11 +7,14 @@ use std::{
 };
 
 use axum::Router;
-use protocol::inference::{
-    ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult, ItemStatus,
-    ModelInfo, PrecisionClass, StageTimes, Truncation,
-    embed_item::Input,
-    inference_server::{Inference, InferenceServer},
+use protocol::{
+    checksum::inference::{Asked, of_info},
+    inference::{
+        ElementType, EmbedItem, EmbedRequest, EmbedResponse, InfoRequest, InfoResponse, ItemResult,
+        ItemStatus, ModelInfo, PrecisionClass, StageTimes, Truncation,
+        embed_item::Input,
+        inference_server::{Inference, InferenceServer},
+    },
 };
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
@@ -34,6 +37,10 @@ pub(crate) enum Mode {
     LieIdentity,
     /// Leaves the last vector out.
     LieBytes,
+    /// Hears the last text wrong, as over a bad line.
+    Mishear,
+    /// The same in one call, then is honest.
+    MishearOnce,
 }
 
 /// Its inner life, shared with the test.
@@ -185,8 +192,10 @@ impl Inference for Service {
                 *state.mode.lock().unwrap() = Mode::Honest;
                 return Err(Status::new(code, "refused once"));
             }
-            Mode::Honest | Mode::LieWidth | Mode::LieIdentity | Mode::LieBytes => {}
+            Mode::MishearOnce => *state.mode.lock().unwrap() = Mode::Honest,
+            Mode::Honest | Mode::LieWidth | Mode::LieIdentity | Mode::LieBytes | Mode::Mishear => {}
         }
+        let items = if matches!(mode, Mode::Mishear | Mode::MishearOnce) { misheard(items) } else { items };
         Ok(Response::new(state.answer(&items, identity, mode)))
     }
 
@@ -206,28 +215,34 @@ impl Inference for Service {
             default_prompt_name: default_prompt_name.clone(),
         };
         let models = self.0.models.lock().unwrap().iter().map(model).collect();
-        Ok(Response::new(InfoResponse { models, ..InfoResponse::default() }))
+        let info = InfoResponse { models, ..InfoResponse::default() };
+        Ok(Response::new(InfoResponse { checksum: of_info(&info), ..info }))
     }
 }
 
 impl State {
     fn answer(&self, items: &[EmbedItem], identity: String, mode: Mode) -> EmbedResponse {
         let width = if mode == Mode::LieWidth { WIDTH - 1 } else { WIDTH };
+        let mut answer = EmbedResponse {
+            width,
+            element_type: ElementType::Float32.into(),
+            identity: if mode == Mode::LieIdentity { "ee".repeat(32) } else { identity.clone() },
+            precision_class: PrecisionClass::Float32.into(),
+            times: Some(StageTimes { tokenization_us: 11, queue_us: 22, inference_us: 3_300 }),
+            ..EmbedResponse::default()
+        };
         let mut vectors = Vec::new();
-        let results: Vec<_> =
-            items.iter().map(|item| self.result(item, &identity, width, &mut vectors)).collect();
+        for item in items {
+            let start = vectors.len();
+            let mut result = self.result(item, &identity, width, &mut vectors);
+            // What it lies about it sums up as well: the checksum is not what finds it out.
+            result.checksum = Asked::of(item).answered(&answer, &result, &vectors[start..]);
+            answer.results.push(result);
+        }
         if mode == Mode::LieBytes {
             vectors.truncate(vectors.len() - 4 * WIDTH as usize);
         }
-        EmbedResponse {
-            width,
-            element_type: ElementType::Float32.into(),
-            vectors: vectors.into(),
-            results,
-            identity: if mode == Mode::LieIdentity { "ee".repeat(32) } else { identity },
-            precision_class: PrecisionClass::Float32.into(),
-            times: Some(StageTimes { tokenization_us: 11, queue_us: 22, inference_us: 3_300 }),
-        }
+        EmbedResponse { vectors: vectors.into(), ..answer }
     }
 
     fn result(&self, item: &EmbedItem, identity: &str, width: u32, vectors: &mut Vec<u8>) -> ItemResult {
@@ -244,8 +259,14 @@ impl State {
             row.iter().for_each(|number| vectors.extend_from_slice(&number.to_le_bytes()));
         }
         let message = if status == ItemStatus::Ok { "" } else { "it has 9 tokens, the limit is 8" };
-        ItemResult { status: status.into(), message: message.into(), tokens: 3, truncated: false }
+        ItemResult { status: status.into(), message: message.into(), tokens: 3, ..ItemResult::default() }
     }
+}
+
+fn misheard(mut items: Vec<EmbedItem>) -> Vec<EmbedItem> {
+    let last = items.last_mut().unwrap();
+    last.input = Some(Input::Text(format!("{} or so", text_of(last))));
+    items
 }
 
 fn text_of(item: &EmbedItem) -> String {

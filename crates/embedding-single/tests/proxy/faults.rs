@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::{
     client::Connection,
-    fake::Mode,
+    fake::{Mode, WIDTH, vector},
     grid::{Grid, proxy},
 };
 
@@ -70,6 +70,28 @@ async fn a_lie_is_an_internal_error_and_nothing_of_it_is_cached() {
         let answer = connection.embed(&json!({"texts": ["one", "two"]})).await;
         assert_eq!((answer.header("x-cache"), answer.rows().len()), ("miss", 2), "{lie:?}");
     }
+}
+
+#[tokio::test]
+async fn a_text_that_changed_on_its_way_is_asked_for_once_more_and_never_answered_with_anothers_vector() {
+    let grid = Grid::start(&["--ml-base-calls-max", "1"]).await;
+    let mut connection = grid.connect().await;
+    let texts = ["one", "two"];
+    grid.fake.set(Mode::Mishear);
+    let answer = connection.embed(&json!({"inputs": texts})).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+    // Its neighbour was heard as it was said.
+    assert_eq!(grid.fake.calls(), [vec!["one".to_owned(), "two".into()], vec!["two".into()]]);
+    grid.fake.set(Mode::MishearOnce);
+    let answer = connection.embed(&json!({"inputs": texts, "normalize": false})).await;
+    assert_eq!(
+        (answer.header("x-cache"), answer.rows()),
+        ("partial", texts.map(|text| vector(text, WIDTH)).to_vec())
+    );
+    assert_eq!(grid.fake.calls().len(), 4);
+    let metrics = String::from_utf8(connection.get("/metrics").await.body.to_vec()).unwrap();
+    let line = r#"embedding_single_ml_base_calls_total{result="garbled"} 3"#;
+    assert!(metrics.lines().any(|found| found == line), "{line} is not in:\n{metrics}");
 }
 
 #[tokio::test]
