@@ -1,7 +1,7 @@
 //! Hit ratios of L1 at equal bytes: the proxy's own L1 under each admission, and other caches, on the same traces.
 //!
 //! ```text
-//!  traces ─▶ the same keys ─┬─▶ contestants: L1 (lru, doorkeeper), LRU with TinyLFU, quick_cache, moka
+//!  traces ─▶ the same keys ─┬─▶ contestants: L1 (lru, doorkeeper), LRU with TinyLFU, quick_cache
 //!                           └─▶ no bound: what a cache without end would hit
 //! ```
 //!

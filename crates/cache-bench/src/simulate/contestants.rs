@@ -1,4 +1,4 @@
-//! The policies: our L1 under each admission, another admission, and two caches that others use.
+//! The policies: our L1 under each admission, another admission, and a cache that others use.
 //!
 //! Every entry weighs the same in each, which is what our own L1 says it weighs.
 
@@ -20,8 +20,6 @@ pub(super) enum Policy {
     TinyLfu,
     /// S3-FIFO, by `quick_cache`.
     QuickCache,
-    /// W-TinyLFU, by `moka`.
-    Moka,
 }
 
 /// A cache of one policy.
@@ -29,13 +27,11 @@ pub(super) enum Contestant {
     Ours(L1Alone),
     TinyLfu(TinyLfu),
     QuickCache(quick_cache::unsync::Cache<[u8; 32], (), SameWeight>),
-    Moka(moka::sync::Cache<[u8; 32], ()>),
 }
 
 impl Policy {
     /// All of them, plain LRU first.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Lru, Self::Doorkeeper, Self::TinyLfu, Self::QuickCache, Self::Moka];
+    pub(super) const ALL: [Self; 4] = [Self::Lru, Self::Doorkeeper, Self::TinyLfu, Self::QuickCache];
 
     /// As tables call it.
     pub(super) fn name(self) -> &'static str {
@@ -44,7 +40,6 @@ impl Policy {
             Self::Doorkeeper => "lru + doorkeeper",
             Self::TinyLfu => "lru + TinyLFU",
             Self::QuickCache => "quick_cache",
-            Self::Moka => "moka",
         }
     }
 
@@ -65,11 +60,6 @@ impl Policy {
                     room,
                     SameWeight(weight),
                 ))
-            }
-            Self::Moka => {
-                let weight = u32::try_from(weight_bytes).unwrap_or(u32::MAX);
-                let cache = moka::sync::Cache::builder().max_capacity(bytes_max as u64);
-                Contestant::Moka(cache.weigher(move |_, ()| weight).build())
             }
         }
     }
@@ -92,15 +82,6 @@ impl Contestant {
                 if !is_hit {
                     cache.insert(*key, ());
                 }
-                is_hit
-            }
-            Self::Moka(cache) => {
-                let is_hit = cache.get(key).is_some();
-                if !is_hit {
-                    cache.insert(*key, ());
-                }
-                // What it would do a little later, in threads of its callers: here it has to be there for the next key.
-                cache.run_pending_tasks();
                 is_hit
             }
         }
