@@ -34,7 +34,7 @@ pub(crate) struct Args {
 /// What else can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Part {
-    /// Hit ratios of the proxy's L1 at equal bytes: lru, lru with an admission, quick_cache
+    /// Hit ratios of the proxy's L1 at equal bytes: lru, adaptive, lru with TinyLFU, quick_cache
     L1(L1Config),
     /// The bare handler of `--http`, a process of its own
     #[command(hide = true)]

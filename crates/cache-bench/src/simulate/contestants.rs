@@ -1,4 +1,4 @@
-//! The policies: our L1 under each admission, another admission, and a cache that others use.
+//! The policies: our L1 under each of its own, an admission for LRU, and a cache that others use.
 //!
 //! Every entry weighs the same in each, which is what our own L1 says it weighs.
 
@@ -14,8 +14,8 @@ use crate::args::L1Config;
 pub(super) enum Policy {
     /// Our L1, which takes in everything.
     Lru,
-    /// Our L1, which admits only what was asked for before, once it is full.
-    Doorkeeper,
+    /// Our L1, whose new vectors make way for each other.
+    Adaptive,
     /// LRU with the admission of TinyLFU.
     TinyLfu,
     /// S3-FIFO, by `quick_cache`.
@@ -31,13 +31,13 @@ pub(super) enum Contestant {
 
 impl Policy {
     /// All of them, plain LRU first.
-    pub(super) const ALL: [Self; 4] = [Self::Lru, Self::Doorkeeper, Self::TinyLfu, Self::QuickCache];
+    pub(super) const ALL: [Self; 4] = [Self::Lru, Self::Adaptive, Self::TinyLfu, Self::QuickCache];
 
     /// As tables call it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Lru => "lru",
-            Self::Doorkeeper => "lru + doorkeeper",
+            Self::Adaptive => "adaptive",
             Self::TinyLfu => "lru + TinyLFU",
             Self::QuickCache => "quick_cache",
         }
@@ -51,7 +51,7 @@ impl Policy {
         let weight = weight_bytes as u64;
         match self {
             Self::Lru => Contestant::Ours(ours(CacheAdmission::Lru)),
-            Self::Doorkeeper => Contestant::Ours(ours(CacheAdmission::Doorkeeper)),
+            Self::Adaptive => Contestant::Ours(ours(CacheAdmission::Adaptive)),
             Self::TinyLfu => Contestant::TinyLfu(TinyLfu::new(config.entries)),
             Self::QuickCache => {
                 let room = bytes_max as u64;
