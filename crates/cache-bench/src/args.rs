@@ -34,7 +34,7 @@ pub(crate) struct Args {
 /// What else can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Part {
-    /// Hit ratios of the proxy's L1 at equal bytes: lru, lru with an admission, quick_cache, moka
+    /// Hit ratios of the proxy's L1 at equal bytes: lru, adaptive, lru with TinyLFU, quick_cache
     L1(L1Config),
     /// The hit rate of a proxy, second by second, while a fourth shard joins three, one is killed, and comes back
     Shards(ShardsConfig),

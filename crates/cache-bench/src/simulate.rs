@@ -1,7 +1,7 @@
-//! Hit ratios of L1 at equal bytes: the proxy's own L1 under each admission, and other caches, on the same traces.
+//! Hit ratios of L1 at equal bytes: the proxy's own L1 under each of its policies, and other caches, on the same traces.
 //!
 //! ```text
-//!  traces ─▶ the same keys ─┬─▶ contestants: L1 (lru, doorkeeper), LRU with TinyLFU, quick_cache, moka
+//!  traces ─▶ the same keys ─┬─▶ contestants: L1 (lru, adaptive), LRU with TinyLFU, quick_cache
 //!                           └─▶ no bound: what a cache without end would hit
 //! ```
 //!
@@ -90,7 +90,7 @@ mod tests {
     fn same_seed_gives_the_same_figures_of_our_own_l1() {
         let keys: Vec<_> =
             Trace::Scans.numbers(5000, 200, 3).into_iter().map(|number| Key::new(number).digest).collect();
-        let run = || hit_ratio(&mut Policy::Doorkeeper.start(&config()), &keys);
+        let run = || hit_ratio(&mut Policy::Adaptive.start(&config()), &keys);
         assert_eq!(run().to_bits(), run().to_bits());
     }
 }

@@ -71,7 +71,7 @@ pub struct Args {
     /// Memory for these vectors, with what it takes to find them.
     #[arg(long, env = "EMBEDDING_CACHE_BYTES_MAX", default_value_t = 512 << 20, value_name = "BYTES")]
     pub cache_bytes_max: usize,
-    /// Which vectors may push others out of memory: `lru` all, `doorkeeper` those that were asked for before.
+    /// Which vectors go when memory is full: `lru` the least recently used, `adaptive` new ones that nobody asked for again.
     #[arg(long, env = "EMBEDDING_CACHE_ADMISSION", value_enum, default_value_t, value_name = "POLICY")]
     pub cache_admission: Admission,
     /// Seconds a vector is kept in memory.

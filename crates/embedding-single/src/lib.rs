@@ -12,6 +12,7 @@
 //! - A vector from the cache equals the one that would be computed, bit for bit.
 //! - A text that many ask for at once is computed once; who stops waiting strands nobody.
 //! - What is cached is served also while ml-base is away.
+//! - A pass over many texts pushes out of memory nothing that is in use.
 //! - Every queue, cache, body and wait has a bound, and refuses in one sentence that names it.
 //!
 //! # Non-goals

@@ -1,4 +1,4 @@
-//! The policies: our L1 under each admission, another admission, and two caches that others use.
+//! The policies: our L1 under each of its own, an admission for LRU, and a cache that others use.
 //!
 //! Every entry weighs the same in each, which is what our own L1 says it weighs.
 
@@ -14,14 +14,12 @@ use crate::args::L1Config;
 pub(super) enum Policy {
     /// Our L1, which takes in everything.
     Lru,
-    /// Our L1, which admits only what was asked for before, once it is full.
-    Doorkeeper,
+    /// Our L1, whose new vectors make way for each other.
+    Adaptive,
     /// LRU with the admission of TinyLFU.
     TinyLfu,
     /// S3-FIFO, by `quick_cache`.
     QuickCache,
-    /// W-TinyLFU, by `moka`.
-    Moka,
 }
 
 /// A cache of one policy.
@@ -29,22 +27,19 @@ pub(super) enum Contestant {
     Ours(L1Alone),
     TinyLfu(TinyLfu),
     QuickCache(quick_cache::unsync::Cache<[u8; 32], (), SameWeight>),
-    Moka(moka::sync::Cache<[u8; 32], ()>),
 }
 
 impl Policy {
     /// All of them, plain LRU first.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Lru, Self::Doorkeeper, Self::TinyLfu, Self::QuickCache, Self::Moka];
+    pub(super) const ALL: [Self; 4] = [Self::Lru, Self::Adaptive, Self::TinyLfu, Self::QuickCache];
 
     /// As tables call it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Lru => "lru",
-            Self::Doorkeeper => "lru + doorkeeper",
+            Self::Adaptive => "adaptive",
             Self::TinyLfu => "lru + TinyLFU",
             Self::QuickCache => "quick_cache",
-            Self::Moka => "moka",
         }
     }
 
@@ -56,7 +51,7 @@ impl Policy {
         let weight = weight_bytes as u64;
         match self {
             Self::Lru => Contestant::Ours(ours(CacheAdmission::Lru)),
-            Self::Doorkeeper => Contestant::Ours(ours(CacheAdmission::Doorkeeper)),
+            Self::Adaptive => Contestant::Ours(ours(CacheAdmission::Adaptive)),
             Self::TinyLfu => Contestant::TinyLfu(TinyLfu::new(config.entries)),
             Self::QuickCache => {
                 let room = bytes_max as u64;
@@ -65,11 +60,6 @@ impl Policy {
                     room,
                     SameWeight(weight),
                 ))
-            }
-            Self::Moka => {
-                let weight = u32::try_from(weight_bytes).unwrap_or(u32::MAX);
-                let cache = moka::sync::Cache::builder().max_capacity(bytes_max as u64);
-                Contestant::Moka(cache.weigher(move |_, ()| weight).build())
             }
         }
     }
@@ -92,15 +82,6 @@ impl Contestant {
                 if !is_hit {
                     cache.insert(*key, ());
                 }
-                is_hit
-            }
-            Self::Moka(cache) => {
-                let is_hit = cache.get(key).is_some();
-                if !is_hit {
-                    cache.insert(*key, ());
-                }
-                // What it would do a little later, in threads of its callers: here it has to be there for the next key.
-                cache.run_pending_tasks();
                 is_hit
             }
         }

@@ -1,5 +1,5 @@
 //! LRU with the admission of TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy",
-//! ACM Transactions on Storage 13(4), 2017): measured beside L1's doorkeeper, and not built into it.
+//! ACM Transactions on Storage 13(4), 2017): measured beside L1's own policies, and not one of them.
 //!
 //! ```text
 //!  key ─▶ 4 counters of 4 bits ─▶ the least of them ─┬─ candidate's > victim's: the victim goes
