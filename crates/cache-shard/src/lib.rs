@@ -10,6 +10,10 @@
 //!
 //! Non-goals: it computes nothing and knows no text; no replication, no routing between shards (a caller's matter).
 
+// The simulated disk of the tests calls this crate by its name, from the unit tests too.
+#[cfg(test)]
+extern crate self as cache_shard;
+
 pub mod args;
 pub mod config;
 

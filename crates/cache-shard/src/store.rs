@@ -70,12 +70,15 @@ mod keeper;
 
 mod stats;
 
+mod sync;
+
+#[cfg(test)]
+mod interleavings;
+
 use std::{
     io,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool,
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -107,6 +110,7 @@ use self::{
     sliding::Wishes,
     state::State,
     stats::Counters,
+    sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
     trouble::{Change, Troubles},
 };
 

@@ -10,19 +10,14 @@
 //!  32  records, one after another
 //! ```
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io, sync::Arc};
 
 use super::{
     class::Class,
     contents::Contents,
     disk::{Disk, read_exact_at},
     record::{Record, Seat},
+    sync::atomic::{AtomicU64, Ordering},
     vfs::{Access, VfsFile},
 };
 

@@ -17,10 +17,7 @@ pub(crate) mod alone;
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +25,10 @@ use lru::LruCache;
 use protocol::inference::PrecisionClass;
 use tokio::time::Instant;
 
+use super::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
 use crate::key::CacheKey;
 use admission::{Admission, Gate};
 
