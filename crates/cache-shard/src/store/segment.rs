@@ -274,7 +274,7 @@ pub(super) struct Unwritten {
     pub(super) is_cut: bool,
 }
 
-fn header(salt: u64, class: Class) -> Vec<u8> {
+pub(super) fn header(salt: u64, class: Class) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(FORMAT_VERSION.to_le_bytes());
     out.extend(crc32fast::hash(&out).to_le_bytes());
