@@ -72,6 +72,19 @@ mod stats;
 
 mod sync;
 
+#[cfg(any(test, fuzzing))]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "it is for tests outside of this crate, too"
+)]
+#[path = "../tests/shard/simulated.rs"]
+mod simulated;
+
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
+
 #[cfg(test)]
 mod interleavings;
 

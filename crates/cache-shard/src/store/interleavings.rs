@@ -1,9 +1,6 @@
 //! The store with all turns that its threads may take, thousands of them drawn, on a disk in memory.
 
 #[expect(dead_code, unreachable_pub, reason = "it is for other tests, too")]
-#[path = "../../tests/shard/simulated.rs"]
-mod simulated;
-#[expect(dead_code, unreachable_pub, reason = "it is for other tests, too")]
 #[path = "../../tests/shard/stock.rs"]
 mod stock;
 
@@ -17,9 +14,8 @@ use interleaving::{
 
 use super::{
     Budget, Durability, Key, NewRecord, Options, Precision, PutOutcome, Store, Vector,
-    index::ENTRY_BYTES_MAX, segment::HEADER_BYTES,
+    index::ENTRY_BYTES_MAX, segment::HEADER_BYTES, simulated::SimFs,
 };
-use simulated::SimFs;
 use stock::{ANSWER_BYTES_MAX, TestClock};
 
 const SCHEDULES: u64 = 4_000;
