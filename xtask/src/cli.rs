@@ -78,9 +78,9 @@ pub(crate) enum Command {
     Supervise(GridArgs),
 }
 
-/// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector
+/// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector, and no order of turns either
 ///
-/// Random operations on a simulated disk that loses its power and whose bytes rot, against a model of what may be answered;
+/// The threads of L1, of single-flight and of the store in orders that are drawn, one test after the other. Random operations on a simulated disk that loses its power and whose bytes rot, against a model of what may be answered;
 /// then the real program, killed again and again, against a journal of what it acknowledged. Ends with the counts, and with 1
 /// at the first wrong vector, together with the seed that finds it again.
 #[derive(Args, Debug)]
@@ -91,6 +91,9 @@ pub(crate) struct ProveArgs {
     /// Times the real program is killed
     #[arg(long, default_value_t = 500, value_name = "COUNT")]
     pub(crate) kills: u64,
+    /// Orders in which the threads of a test take their turns, for each test of those
+    #[arg(long, default_value_t = 100_000, value_name = "COUNT")]
+    pub(crate) schedules: u64,
     /// Begin with this seed instead of a random one
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,

@@ -70,12 +70,28 @@ mod keeper;
 
 mod stats;
 
+mod sync;
+
+#[cfg(any(test, fuzzing))]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "it is for tests outside of this crate, too"
+)]
+#[path = "../tests/shard/simulated.rs"]
+mod simulated;
+
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
+
+#[cfg(test)]
+mod interleavings;
+
 use std::{
     io,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool,
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -107,6 +123,7 @@ use self::{
     sliding::Wishes,
     state::State,
     stats::Counters,
+    sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
     trouble::{Change, Troubles},
 };
 

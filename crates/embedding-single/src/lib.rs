@@ -37,6 +37,9 @@ mod answer;
 
 mod metrics;
 
+#[cfg(any(test, fuzzing))]
+pub mod any_bytes;
+
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;

@@ -14,6 +14,10 @@ pub(crate) mod counts;
 pub(crate) mod l1;
 pub(crate) mod l2;
 pub(crate) mod single_flight;
+mod sync;
+
+#[cfg(test)]
+mod interleavings;
 
 use std::{
     collections::{HashMap, hash_map},

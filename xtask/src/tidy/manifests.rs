@@ -8,8 +8,10 @@ const FUNCTION_LINES_MAX: u32 = 70;
 /// Checks one `Cargo.toml`.
 pub(super) fn check_manifest(file: &str, text: &str) -> Vec<Violation> {
     let mut violations: Vec<Violation> = text.lines().filter_map(|line| check_line(file, line)).collect();
-    let member = file != "Cargo.toml";
     let lints = squeezed(text);
+    // The targets of cargo-fuzz are a workspace of their own, which has nothing to take lints from.
+    let member =
+        file != "Cargo.toml" && !(file.ends_with("/fuzz/Cargo.toml") && lints.contains("[workspace]\n"));
     // Without it the crate would be free of every lint that the workspace sets.
     if member && !file.starts_with("crates/kernels/") && !lints.contains("[lints]\nworkspace=true") {
         violations.push(Violation::new(file, "own lints or none", "[lints] workspace = true"));
@@ -78,6 +80,8 @@ mod tests {
     fn member_takes_the_lints_of_the_workspace() {
         assert_eq!(check_manifest("crates/a/Cargo.toml", "[package]\n").len(), 1);
         assert_eq!(check_manifest("Cargo.toml", "[workspace]\n"), []);
+        assert_eq!(check_manifest("crates/a/fuzz/Cargo.toml", "[workspace]\n[package]\n"), []);
+        assert_eq!(check_manifest("crates/a/fuzz/Cargo.toml", "[package]\n").len(), 1);
     }
 
     #[test]

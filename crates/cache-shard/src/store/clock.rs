@@ -2,12 +2,11 @@
 
 use std::{
     fmt::Debug,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
+
+use super::sync::atomic::{AtomicU64, Ordering};
 
 /// Tells the time.
 pub trait Clock: Debug + Send + Sync {

@@ -3,12 +3,13 @@
 
 use std::{
     mem,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::{
     Durability, Store, Writer,
     segment::Segment,
+    sync::{Condvar, Mutex},
     trouble::{Change, Trouble},
 };
 

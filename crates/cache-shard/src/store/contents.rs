@@ -19,7 +19,7 @@
 //! never believed of a vector: a reader checks the record itself.
 
 use super::{
-    record::{Content, Damaged, Reader, Record, precision_code, precision_of},
+    record::{Content, Damaged, RECORD_BYTES_MAX, Reader, Record, precision_code, precision_of},
     vector::{NAMESPACE_BYTES_MAX, Precision, Prefix},
 };
 
@@ -163,7 +163,7 @@ impl Contents {
     }
 
     /// The rest, once the checksum is right.
-    fn decode_checked(mut rest: Reader<'_>, salt: u64) -> Result<(Self, u64), Damaged> {
+    pub(super) fn decode_checked(mut rest: Reader<'_>, salt: u64) -> Result<(Self, u64), Damaged> {
         if rest.long_number()? != salt {
             return Err(Damaged);
         }
@@ -196,7 +196,7 @@ impl Entry {
     fn decode(bytes: &[u8], spaces: usize) -> Result<Self, Damaged> {
         let mut rest = Reader(bytes);
         let prefix = Prefix(rest.array()?);
-        let (sequence, expires_ms) = (rest.long_number()?, rest.long_number()?);
+        let (sequence, expires_ms) = (rest.counted()?, rest.long_number()?);
         let (offset, what) = (rest.number()?, rest.number()?);
         let space = u16::from_le_bytes(rest.array()?);
         let precision = match what.to_le_bytes()[3] {
@@ -204,7 +204,8 @@ impl Entry {
             code => Some(precision_of(code)?),
         };
         let bytes = what & 0x00ff_ffff;
-        let is_known = usize::from(space) < spaces;
+        // The index has no room for the length of a longer one.
+        let is_known = usize::from(space) < spaces && bytes as usize <= RECORD_BYTES_MAX;
         is_known
             .then_some(Self { prefix, sequence, expires_ms, offset, bytes, precision, space })
             .ok_or(Damaged)
@@ -212,7 +213,7 @@ impl Entry {
 }
 
 fn space(rest: &mut Reader<'_>) -> Result<Space, Damaged> {
-    let generation = rest.long_number()?;
+    let generation = rest.counted()?;
     let [length] = rest.array()?;
     let namespace = std::str::from_utf8(rest.take(usize::from(length))?).map_err(|_| Damaged)?;
     Ok(Space { namespace: namespace.into(), generation })
@@ -261,6 +262,21 @@ mod tests {
             let salted = [&42_u64.to_le_bytes()[..], &bytes].concat();
             let _any = Contents::decode_checked(Reader(&salted), 42);
         }
+    }
+
+    #[test]
+    fn what_no_record_can_be_is_damage() {
+        let record_bytes_max = u32::try_from(RECORD_BYTES_MAX).unwrap();
+        let decoded = |change: fn(&mut Contents), bytes| {
+            let mut contents = contents(&[[1, 0]]);
+            contents.entries[0].bytes = bytes;
+            change(&mut contents);
+            Contents::decode(&contents.encode(42, 99), 42).is_ok()
+        };
+        assert!(decoded(|_| {}, record_bytes_max));
+        assert!(!decoded(|_| {}, record_bytes_max + 1));
+        assert!(!decoded(|contents| contents.entries[0].sequence = u64::MAX, 131));
+        assert!(!decoded(|contents| contents.spaces[0].generation = u64::MAX, 131));
     }
 
     #[test]

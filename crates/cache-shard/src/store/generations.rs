@@ -12,7 +12,10 @@
 
 use std::{collections::BTreeMap, str::Lines};
 
-use super::sealed::{self, BadFile};
+use super::{
+    record::COUNTED_MAX,
+    sealed::{self, BadFile},
+};
 
 /// The format this program writes and reads.
 pub(super) const GENERATIONS_VERSION: u32 = 1;
@@ -96,7 +99,10 @@ impl Generations {
             let (generation, hex) = line.split_once(' ')?;
             Some((String::from_utf8(sealed::unhex(hex)?).ok()?, generation.parse().ok()?))
         });
-        Some(Self { counter, base, own: own.collect::<Option<_>>()? })
+        let own: BTreeMap<_, _> = own.collect::<Option<_>>()?;
+        // What counts on from other numbers comes to some that were used.
+        let is_counted = counter <= COUNTED_MAX && own.values().chain([&base]).all(|known| *known <= counter);
+        is_counted.then_some(Self { counter, base, own })
     }
 }
 
@@ -116,6 +122,15 @@ mod tests {
         assert_eq!(Generations::decode(some().encode().as_bytes()), Ok(some()));
         for body in ["", "1\n", "1 1\n2\n", "1 1\n2 f\n", "1 x\n"] {
             let file = sealed::seal(MAGIC, GENERATIONS_VERSION, body);
+            assert_eq!(Generations::decode(file.as_bytes()), Err(BadFile::Damaged), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_from_which_counting_on_would_use_some_twice_are_damage() {
+        let far = COUNTED_MAX + 1;
+        for body in [format!("{far} 1\n"), "3 4\n".to_owned(), "3 1\n4 6e\n".to_owned()] {
+            let file = sealed::seal(MAGIC, GENERATIONS_VERSION, &body);
             assert_eq!(Generations::decode(file.as_bytes()), Err(BadFile::Damaged), "{body:?}");
         }
     }

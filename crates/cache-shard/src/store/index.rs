@@ -15,15 +15,14 @@
 //!
 //! Visits count to three under a lock that others share; a race may lose one.
 
-use std::{
-    array,
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{array, collections::HashMap};
 
 use hashbrown::HashTable;
 
-use super::vector::{Precision, Prefix};
+use super::{
+    sync::atomic::{AtomicU64, Ordering},
+    vector::{Precision, Prefix},
+};
 
 /// Namespaces that hold entries at once.
 const NAMESPACES_MAX: usize = 1024;

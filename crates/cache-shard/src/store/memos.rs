@@ -8,16 +8,14 @@
 //!
 //! They are few and change seldom, so the file is replaced whole and brought to the disk before a memo is acknowledged.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use bytes::Bytes;
 
 use super::{
     Store,
     sealed::{self, BadFile},
+    sync::{Mutex, MutexGuard},
     trouble::{Change, Trouble},
     vector::NAMESPACE_BYTES_MAX,
 };
@@ -120,7 +118,7 @@ fn check(namespace: &str, name: &str, value: &Bytes) -> Result<(), MemoError> {
 }
 
 /// Nothing that can panic leaves the memos in halves.
-fn lock(memos: &Mutex<Memos>) -> std::sync::MutexGuard<'_, Memos> {
+fn lock(memos: &Mutex<Memos>) -> MutexGuard<'_, Memos> {
     memos.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

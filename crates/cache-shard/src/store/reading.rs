@@ -1,10 +1,6 @@
 //! Looking keys up. What fails a check is a miss, and is forgotten.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -13,6 +9,7 @@ use super::{
     index::Location,
     record::{Content, RECORD_BYTES_MAX, Record, VECTOR_BYTES_MAX},
     segment::Segment,
+    sync::atomic::Ordering,
     vector::{Hit, Key, Prefix, Vector},
 };
 

@@ -37,6 +37,9 @@ pub(super) const RECORD_BYTES_MAX: usize =
     HEAD_BYTES + NAMESPACE_BYTES_MAX + TEXT_BYTES_MAX + VECTOR_BYTES_MAX;
 /// Bytes of the largest vector.
 pub(super) const VECTOR_BYTES_MAX: usize = WIDTH_MAX as usize * 4;
+/// Sequences and generations are counted one by one: a higher one was not written by this program, and counting on from it
+/// would come round to numbers that were used.
+pub(super) const COUNTED_MAX: u64 = 1 << 62;
 
 const KIND_VECTOR: u8 = 1;
 const KIND_REMOVAL: u8 = 2;
@@ -107,7 +110,7 @@ impl Seat {
         [a, b, c, d]
     }
 
-    fn checksum(self, bytes: &[u8]) -> u32 {
+    pub(super) fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.salt.to_le_bytes());
         hasher.update(&self.offset.to_le_bytes());
@@ -183,10 +186,10 @@ impl<'a> Record<'a> {
     }
 
     /// The rest, once the checksum is right: what is wrong here was written wrong.
-    fn decode_checked(mut rest: Reader<'a>) -> Result<Self, Damaged> {
+    pub(super) fn decode_checked(mut rest: Reader<'a>) -> Result<Self, Damaged> {
         let [kind, element, precision, truncated] = rest.array()?;
         let (width, tokens) = (rest.number()?, rest.number()?);
-        let (sequence, generation) = (rest.long_number()?, rest.long_number()?);
+        let (sequence, generation) = (rest.counted()?, rest.counted()?);
         let (created_ms, expires_ms, ttl_ms) =
             (rest.long_number()?, rest.long_number()?, rest.long_number()?);
         let (key, identity) = (Key(rest.array()?), Identity(rest.array()?));
@@ -243,6 +246,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn long_number(&mut self) -> Result<u64, Damaged> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A sequence or a generation.
+    pub(super) fn counted(&mut self) -> Result<u64, Damaged> {
+        self.long_number().and_then(|number| if number <= COUNTED_MAX { Ok(number) } else { Err(Damaged) })
     }
 }
 
@@ -328,6 +336,17 @@ mod tests {
         assert!(Record::decode(&bytes, SEAT).is_ok());
         assert_eq!(Record::decode(&bytes, Seat { offset: 29, ..SEAT }), Err(Damaged));
         assert_eq!(Record::decode(&bytes, Seat { salt: SEAT.salt + (1 << 40), ..SEAT }), Err(Damaged));
+    }
+
+    #[test]
+    fn numbers_that_nobody_has_counted_to_are_damage() {
+        let decoded = |sequence, generation| {
+            let bytes = Record { sequence, generation, ..record("n", &[1, 2]) }.encode(SEAT);
+            Record::decode(&bytes, SEAT).map(|(record, _)| (record.sequence, record.generation))
+        };
+        assert_eq!(decoded(COUNTED_MAX, COUNTED_MAX), Ok((COUNTED_MAX, COUNTED_MAX)));
+        assert_eq!(decoded(COUNTED_MAX + 1, 1), Err(Damaged));
+        assert_eq!(decoded(1, u64::MAX), Err(Damaged));
     }
 
     #[test]

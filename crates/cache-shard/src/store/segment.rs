@@ -10,19 +10,14 @@
 //!  32  records, one after another
 //! ```
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io, sync::Arc};
 
 use super::{
     class::Class,
     contents::Contents,
     disk::{Disk, read_exact_at},
     record::{Record, Seat},
+    sync::atomic::{AtomicU64, Ordering},
     vfs::{Access, VfsFile},
 };
 
@@ -279,7 +274,7 @@ pub(super) struct Unwritten {
     pub(super) is_cut: bool,
 }
 
-fn header(salt: u64, class: Class) -> Vec<u8> {
+pub(super) fn header(salt: u64, class: Class) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(FORMAT_VERSION.to_le_bytes());
     out.extend(crc32fast::hash(&out).to_le_bytes());

@@ -1,9 +1,6 @@
 //! Storing, removing, clearing: one writer at a time, each record written before it is acknowledged.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Durability, Store, Writer,
@@ -14,6 +11,7 @@ use super::{
     index::Location,
     record::{Content, Record},
     segment::Segment,
+    sync::atomic::Ordering,
     trouble::{Change, Trouble, TroubleKind},
     vector::{Invalid, Key, NAMESPACE_BYTES_MAX, NewRecord, Precision, Prefix, TTL_MAX},
 };

@@ -20,16 +20,17 @@ mod recency;
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use protocol::inference::PrecisionClass;
 use tokio::time::Instant;
 
+use super::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
 use crate::key::CacheKey;
 use admission::{Admission, Policy};
 

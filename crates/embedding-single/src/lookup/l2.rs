@@ -37,6 +37,9 @@ use protocol::inference::InfoResponse;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use shard::any_answer;
+
 use self::{
     member::{Member, Shared},
     resolve::{Resolve, Resolver},

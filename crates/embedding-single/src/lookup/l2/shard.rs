@@ -3,6 +3,9 @@
 //! Invariant: an answer that contradicts itself is an error, and a record that is not of the model that was asked for, in
 //! its width and a precision class that is taken, that changed on its way, or that holds a number which is none, is a miss.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod any_answer;
+
 use std::{error::Error, time::Duration};
 
 use axum::http::Uri;

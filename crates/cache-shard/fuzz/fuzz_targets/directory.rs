@@ -1,0 +1,6 @@
+//! Recovery over a whole directory, whose files have right checksums around any bytes; what is asserted is in `store/any_bytes.rs`, whose unit tests share it.
+//!
+//! `cargo +nightly fuzz run directory --fuzz-dir crates/cache-shard/fuzz`, from the root of the workspace.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| cache_shard::store::any_bytes::directory(bytes));
