@@ -35,7 +35,7 @@ fn is_within_bounds(l1: &L1) {
 #[test]
 fn the_bounds_hold_at_every_moment_and_no_key_gets_the_vector_of_another() {
     explore(SCHEDULES, || {
-        let admission = [Admission::Lru, Admission::Doorkeeper][usize::from(one_of(2))];
+        let admission = [Admission::Lru, Admission::Adaptive][usize::from(one_of(2))];
         let l1 = Arc::new(L1::new(ENTRIES_MAX, BYTES_MAX).admitting(admission));
         let writers: [_; 2] = array::from_fn(|_| {
             let l1 = l1.clone();
