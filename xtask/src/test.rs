@@ -35,6 +35,7 @@ const REQUIRE_MODEL_VARIABLE: &str = "SUTRA_REQUIRE_MODEL";
 
 /// Runs every test, or those that `args.args` choose; the exit code is the runner's.
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<ExitCode> {
+    let workspace = &workspace.of_tests();
     install::provide_haproxy(args.no_install);
     workspace.build_binaries()?;
     let model_directory = find_model(workspace)?;

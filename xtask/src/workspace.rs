@@ -15,6 +15,16 @@ use crate::console;
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
+    profile: Profile,
+}
+
+/// How cargo builds.
+#[derive(Clone, Copy, Debug)]
+enum Profile {
+    /// As it is meant to be used.
+    Release,
+    /// As it is tested, with assertions.
+    Dev,
 }
 
 impl Workspace {
@@ -23,13 +33,18 @@ impl Workspace {
         let manifest_dir =
             env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let root = Path::new(&manifest_dir).parent().unwrap_or(Path::new(".")).to_owned();
-        Self { root }
+        Self { root, profile: Profile::Release }
+    }
+
+    /// The same, whose binaries are those that tests build anyway.
+    pub(crate) fn of_tests(&self) -> Self {
+        Self { profile: Profile::Dev, ..self.clone() }
     }
 
     /// A workspace at `root`, for tests.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), profile: Profile::Release }
     }
 
     /// The folder with the workspace's `Cargo.toml`.
@@ -92,7 +107,7 @@ impl Workspace {
         cargo
     }
 
-    /// Builds every binary of the workspace, as it is meant to be used: without the assertions of tests.
+    /// Builds every binary of the workspace.
     ///
     /// Always the whole workspace: a single package would get other features of shared dependencies and compile them
     /// a second time.
@@ -100,7 +115,11 @@ impl Workspace {
         console::warn("building (the first time takes some minutes)");
         let status = self
             .cargo()
-            .args(["build", "--workspace", "--bins", "--release"])
+            .args(["build", "--workspace", "--bins"])
+            .args(match self.profile {
+                Profile::Release => Some("--release"),
+                Profile::Dev => None,
+            })
             .stdin(Stdio::null())
             .status()
             .context("start cargo build")?;
@@ -118,7 +137,10 @@ impl Workspace {
     /// The folder with every binary that [`Self::build_binaries`] has built.
     pub(crate) fn binaries(&self) -> Result<PathBuf> {
         let target = self.metadata()?["target_directory"].as_str().map(PathBuf::from);
-        Ok(target.context("cargo metadata names no target_directory")?.join("release"))
+        Ok(target.context("cargo metadata names no target_directory")?.join(match self.profile {
+            Profile::Release => "release",
+            Profile::Dev => "debug",
+        }))
     }
 
     /// What `cargo metadata --no-deps` says.
