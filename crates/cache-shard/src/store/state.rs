@@ -60,16 +60,16 @@ impl State {
         self.is_dead(before);
     }
 
-    /// True if there was an entry.
-    pub(super) fn forget(&mut self, namespace: &str, prefix: &Prefix) -> bool {
+    /// The entry there was.
+    pub(super) fn forget(&mut self, namespace: &str, prefix: &Prefix) -> Option<Location> {
         let removed = self.index.remove(namespace, prefix);
         self.is_dead(removed);
-        removed.is_some()
+        removed
     }
 
     /// Removes the entry if it is still this one; true if it was.
     pub(super) fn forget_exactly(&mut self, namespace: &str, prefix: &Prefix, location: Location) -> bool {
-        self.index.find(namespace, prefix) == Some(location) && self.forget(namespace, prefix)
+        self.index.find(namespace, prefix) == Some(location) && self.forget(namespace, prefix).is_some()
     }
 
     /// Forgets a namespace, and with one too many all of them. What it held is returned, to be counted and freed where

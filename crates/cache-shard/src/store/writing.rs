@@ -256,25 +256,26 @@ impl Store {
         Ok(location)
     }
 
-    /// Forgets `keys`; how many were there.
+    /// Forgets `keys`; how many were there and had not expired.
     ///
     /// # Errors
     /// [`ChangeError`] if they are forgotten until the next start only.
     pub fn remove_many(&self, namespace: &str, keys: &[Key]) -> Result<usize, ChangeError> {
         let mut writer = self.lock_writer();
+        let now_ms = self.timeline.now_ms();
         let mut failure = None;
         let (mut removed, mut written) = (0, 0);
         for key in keys {
             let mut state = self.write_state();
-            let was_there = state.forget(namespace, &Prefix::of(key));
+            let there = state.forget(namespace, &Prefix::of(key));
             let generation = state.generations.of(namespace);
             drop(state);
             // What could not be read may be read after the next start, so its removal is written unseen.
-            if !was_there && !self.has_lost_sight.load(Ordering::Relaxed) {
+            if there.is_none() && !self.has_lost_sight.load(Ordering::Relaxed) {
                 continue;
             }
             written += 1;
-            removed += usize::from(was_there);
+            removed += usize::from(there.is_some_and(|location| location.expires_ms > now_ms));
             if failure.is_none() {
                 let record = removal(namespace, generation, *key);
                 // The precision is that of no vector: nothing will lead to this record.

@@ -11,6 +11,8 @@ mod model;
 
 mod any_order;
 
+mod beside_redb;
+
 mod power;
 
 mod proof;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use crate::stock::{ANSWER_BYTES_MAX, TestClock, get, key, vector};
 
-const KEYS: u16 = 24;
-const NAMESPACES: [&str; 3] = ["", "a", "ab"];
+pub const KEYS: u16 = 24;
+pub const NAMESPACES: [&str; 3] = ["", "a", "ab"];
 
 #[derive(Debug, Clone)]
 pub enum Step {

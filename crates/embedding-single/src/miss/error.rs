@@ -32,7 +32,10 @@ pub(crate) enum MissError {
     /// What ml-base answered, or what it was asked, is not what was sent.
     #[error("the text or its vector was changed on the way to ml-base or back")]
     Garbled,
-    /// ml-base answered what cannot be true, or refused what is right.
+    /// ml-base failed as a whole, or its answer cannot be read or contradicts itself: perhaps only this replica, or the way.
+    #[error("ml-base answered what cannot be: {0}")]
+    Broken(String),
+    /// ml-base refused what is right.
     #[error("ml-base answered what it should not: {0}")]
     Wrong(String),
     /// The computation ended without an outcome.
@@ -43,7 +46,10 @@ pub(crate) enum MissError {
 impl MissError {
     /// True where asking once more may help.
     pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, Self::Overloaded(_) | Self::Unavailable(_) | Self::Worker(_) | Self::Garbled)
+        matches!(
+            self,
+            Self::Overloaded(_) | Self::Unavailable(_) | Self::Worker(_) | Self::Garbled | Self::Broken(_)
+        )
     }
 
     /// The name in metrics.
@@ -58,6 +64,7 @@ impl MissError {
             Self::NotFinite => "not_finite",
             Self::Worker(_) => "worker",
             Self::Garbled => "garbled",
+            Self::Broken(_) => "broken",
             Self::Wrong(_) => "wrong",
             Self::GivenUp => "given_up",
         }
@@ -76,7 +83,7 @@ impl MissError {
             Self::NotAText(_) => text(ErrorCode::Malformed),
             Self::TooLong(_) => text(ErrorCode::Invalid),
             Self::NotFinite | Self::Worker(_) => text(ErrorCode::Internal),
-            Self::Wrong(_) | Self::GivenUp => whole(ErrorCode::Internal),
+            Self::Broken(_) | Self::Wrong(_) | Self::GivenUp => whole(ErrorCode::Internal),
         }
     }
 }

@@ -127,6 +127,10 @@ fn read_status(status: &Status) -> MissError {
         // How a connection that breaks shows itself. We never see a call of ours that we cancelled.
         Code::Unavailable | Code::Unknown | Code::Cancelled => unavailable(),
         Code::Internal if status.source().is_some() => unavailable(),
+        // A message that cannot be read is called so by our own side.
+        Code::Internal | Code::DataLoss => {
+            MissError::Broken(format!("{} ({:?})", status.message(), status.code()))
+        }
         Code::Ok
         | Code::InvalidArgument
         | Code::AlreadyExists
@@ -134,8 +138,6 @@ fn read_status(status: &Status) -> MissError {
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss
         | Code::Unauthenticated => MissError::Wrong(format!("{} ({:?})", status.message(), status.code())),
     }
 }
@@ -210,14 +212,14 @@ fn check_head(response: &EmbedResponse, model: &Model, classes: &Classes) -> Res
 }
 
 fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), MissError> {
-    if holds { Ok(()) } else { Err(MissError::Wrong(otherwise())) }
+    if holds { Ok(()) } else { Err(MissError::Broken(otherwise())) }
 }
 
 fn read_item(result: &ItemResult, row: &[u8], class: PrecisionClass) -> ItemOutcome {
     if result.status() != ItemStatus::Ok {
         return Err(item_error(result.status(), &result.message));
     }
-    let pooled = vector::codec::read_float32(row).map_err(|error| MissError::Wrong(error.to_string()))?;
+    let pooled = vector::codec::read_float32(row).map_err(|error| MissError::Broken(error.to_string()))?;
     let mut pooled: Box<[f32]> = pooled.into();
     precision::to_kept_form(class, &mut pooled);
     if !pooled.iter().all(|number| number.is_finite()) {
@@ -234,7 +236,7 @@ fn item_error(status: ItemStatus, message: &str) -> MissError {
         ItemStatus::DeadlineExceeded => MissError::DeadlineExceeded,
         ItemStatus::Internal => MissError::Worker(message.to_owned()),
         ItemStatus::Ok | ItemStatus::Unspecified => {
-            MissError::Wrong(format!("an item of status {}", status.as_str_name()))
+            MissError::Broken(format!("an item of status {}", status.as_str_name()))
         }
     }
 }
@@ -337,7 +339,7 @@ mod tests {
             EmbedResponse { vectors: Bytes::from_static(&[0; 9]), ..good() },
         ];
         for lie in lies {
-            assert!(matches!(read(lie.clone(), 1), Err(MissError::Wrong(_))), "{lie:?}");
+            assert!(matches!(read(lie.clone(), 1), Err(MissError::Broken(_))), "{lie:?}");
         }
     }
 
@@ -369,17 +371,18 @@ mod tests {
         let unknown = ItemResult { status: 99, ..result(ItemStatus::Ok) };
         let answer = read(response(vec![unknown, result(ItemStatus::Ok)], &[1.0, 2.0]), 2);
         let items = answer.unwrap().items;
-        assert!(matches!(items[0], Err(MissError::Wrong(_))) && items[1].is_ok());
+        assert!(matches!(items[0], Err(MissError::Broken(_))) && items[1].is_ok());
     }
 
     #[test]
     fn statuses_are_read_as_what_they_mean_for_a_retry() {
         let read = |code| read_status(&Status::new(code, "message"));
-        for code in [Code::Unavailable, Code::ResourceExhausted, Code::Unknown, Code::Cancelled] {
+        let may_help =
+            [Code::Unavailable, Code::ResourceExhausted, Code::Unknown, Code::Cancelled, Code::Internal];
+        for code in may_help {
             assert!(read(code).is_retryable(), "{code:?}");
         }
-        for code in [Code::InvalidArgument, Code::Internal, Code::DeadlineExceeded, Code::FailedPrecondition]
-        {
+        for code in [Code::InvalidArgument, Code::DeadlineExceeded, Code::FailedPrecondition] {
             assert!(!read(code).is_retryable(), "{code:?}");
         }
         assert_eq!(read(Code::FailedPrecondition), MissError::IdentityMismatch);

@@ -140,6 +140,7 @@ async fn what_fails_twice_is_refused_as_what_it_is() {
         (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "1", 2),
         (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "1", 2),
         (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "", 1),
+        (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "", 2),
         (Code::InvalidArgument, StatusCode::INTERNAL_SERVER_ERROR, "", 1),
     ] {
         let before = grid.fake.calls().len();
