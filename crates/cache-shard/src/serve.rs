@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::Context;
-use axum::{Router, middleware};
+use axum::Router;
 use prometheus_client::registry::Registry;
 use protocol::cache::cache_server::CacheServer;
 use service::{
-    admission::{Admission, admit},
+    admission::Admission,
+    gate::through,
     grpc_probes,
-    leftover::read_leftovers,
+    leftover::ReadLeftovers,
     lifecycle::{Lifecycle, State},
-    observe::{Observer, observe},
+    observe::Observer,
     probes::{self, Probes},
     refusal, server,
 };
@@ -112,12 +113,11 @@ fn router(config: &Config, slot: &Slot, probes: Probes, observer: Observer) -> R
     };
     Router::new()
         .route_service("/sutra.cache.v1.Cache/{*method}", cache)
-        .route_layer(middleware::from_fn_with_state(admission, admit))
+        .route_layer(through(admission))
         .merge(http::info(slot.clone(), config.clone()))
         .merge(probes::routes_with_detail(probes, detail))
         .merge(grpc_probes::routes(lifecycle, "sutra.cache.v1.Cache"))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
-        .layer(middleware::from_fn(read_leftovers))
-        .layer(middleware::from_fn_with_state(observer, observe))
+        .layer((through(observer), through(ReadLeftovers)))
 }

@@ -16,16 +16,16 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     http::{HeaderName, HeaderValue, Method, header},
-    middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use service::{
-    admission::{Admission, admit},
-    auth::{ApiKey, authenticate},
+    admission::Admission,
+    auth::ApiKey,
     body::BodyLimits,
     deadline::TIMEOUT_HEADER,
-    leftover::read_leftovers,
-    observe::{Observer, observe},
+    gate::through,
+    leftover::ReadLeftovers,
+    observe::Observer,
     probes::{self, Probes},
     refusal,
 };
@@ -74,9 +74,8 @@ pub(crate) fn router(front: Arc<Front>, gates: Gates) -> Router {
     let work = Router::new()
         .route("/embed", post(embed::embed))
         .route("/cache/similar", post(similar::similar))
-        .route_layer(from_fn_with_state(gates.admission, admit))
-        // Outside, so that whoever has no key takes no permit.
-        .route_layer(from_fn_with_state(key.clone(), authenticate));
+        // In this order, so that whoever has no key takes no permit.
+        .route_layer((through(key.clone()), through(gates.admission)));
     let app = Router::new()
         .merge(work)
         .merge(operators(key))
@@ -88,7 +87,7 @@ pub(crate) fn router(front: Arc<Front>, gates: Gates) -> Router {
         Some(cors) => app.layer(cors),
         None => app,
     };
-    app.layer(from_fn(read_leftovers)).layer(from_fn_with_state(gates.observer, observe))
+    app.layer((through(gates.observer), through(ReadLeftovers)))
 }
 
 fn operators(key: ApiKey) -> Router<Arc<Front>> {
@@ -96,7 +95,7 @@ fn operators(key: ApiKey) -> Router<Arc<Front>> {
         .route("/info", get(info::info))
         .route("/cache/stats", get(cache::stats))
         .route("/cache/clear", post(cache::clear))
-        .route_layer(from_fn_with_state(key, authenticate))
+        .route_layer(through(key))
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::{Router, middleware};
+use axum::Router;
 use prometheus_client::registry::Registry;
 use protocol::inference::inference_server::InferenceServer;
 use service::{
-    admission::{Admission, admit},
+    admission::Admission,
     body::BodyLimits,
+    gate::through,
     grpc_probes,
-    leftover::read_leftovers,
+    leftover::ReadLeftovers,
     lifecycle::Lifecycle,
-    observe::{Observer, observe},
+    observe::Observer,
     probes::{self, Probes},
     refusal, server,
 };
@@ -67,12 +68,11 @@ fn router(limits: &Limits, serving: &Serving, probes: Probes, observer: Observer
         .max_encoding_message_size(usize::MAX);
     let work = http::work(serving.clone(), bodies)
         .route_service("/sutra.inference.v1.Inference/{*method}", inference)
-        .route_layer(middleware::from_fn_with_state(admission, admit));
+        .route_layer(through(admission));
     work.merge(http::info(serving.clone()))
         .merge(probes::routes(probes))
         .merge(grpc_probes::routes(lifecycle, "sutra.inference.v1.Inference"))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
-        .layer(middleware::from_fn(read_leftovers))
-        .layer(middleware::from_fn_with_state(observer, observe))
+        .layer((through(observer), through(ReadLeftovers)))
 }

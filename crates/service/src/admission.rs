@@ -12,15 +12,17 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State as Extracted,
     http::{Request, Response},
-    middleware::Next,
 };
 use protocol::error::{ApiError, ErrorCode};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     deadline::Deadline,
+    gate::Gate,
     lifecycle::{Lifecycle, State},
     refusal::{self, Speaks},
 };
@@ -30,7 +32,10 @@ use crate::{
 /// While the process drains it still passes: a balancer needs up to its check interval to notice, and what arrives in
 /// between is served.
 #[derive(Debug, Clone)]
-pub struct Admission {
+pub struct Admission(Arc<Bounds>);
+
+#[derive(Debug)]
+struct Bounds {
     lifecycle: Lifecycle,
     permits: Arc<Semaphore>,
     permits_max: usize,
@@ -40,9 +45,12 @@ pub struct Admission {
 impl Admission {
     /// A gate with `permits_max` requests at once, each answered within `timeout_max`.
     pub fn new(lifecycle: Lifecycle, permits_max: usize, timeout_max: Duration) -> Self {
-        Self { lifecycle, permits: Arc::new(Semaphore::new(permits_max)), permits_max, timeout_max }
+        let permits = Arc::new(Semaphore::new(permits_max));
+        Self(Arc::new(Bounds { lifecycle, permits, permits_max, timeout_max }))
     }
+}
 
+impl Bounds {
     fn check_state(&self) -> Result<(), ApiError> {
         match self.lifecycle.state() {
             State::Ready | State::Draining => Ok(()),
@@ -52,29 +60,43 @@ impl Admission {
         }
     }
 
-    async fn pass(&self, mut request: Request<Body>, next: Next) -> Result<Response<Body>, ApiError> {
-        self.check_state()?;
-        let deadline = Deadline::of(request.headers(), Instant::now(), self.timeout_max)?;
-        let Ok(_permit) = self.permits.try_acquire() else {
-            let message = format!("all {} permits are taken", self.permits_max);
-            return Err(ApiError::new(ErrorCode::Overloaded, message));
-        };
-        request.extensions_mut().insert(deadline);
-        tokio::time::timeout_at(deadline.0, next.run(request)).await.map_err(|_| {
-            ApiError::new(ErrorCode::DeadlineExceeded, "the deadline passed before the answer was ready")
+    fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.permits.clone().try_acquire_owned().map_err(|_| {
+            ApiError::new(ErrorCode::Overloaded, format!("all {} permits are taken", self.permits_max))
         })
     }
 }
 
-/// The middleware: wrap the routes that do work in it, not the probes.
-pub async fn admit(
-    Extracted(admission): Extracted<Admission>,
-    request: Request<Body>,
-    next: Next,
-) -> Response<Body> {
-    let speaks = Speaks::of(&request);
-    match admission.pass(request, next).await {
-        Ok(response) => refusal::surface(response),
-        Err(error) => refusal::respond(&error, speaks),
+/// A request that does work.
+#[derive(Debug)]
+pub struct Admitted {
+    deadline: Deadline,
+    speaks: Speaks,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// For the routes that do work, not for the probes.
+impl Gate for Admission {
+    type Pass = Admitted;
+
+    fn enter(&self, request: &mut Request<Body>) -> Result<Admitted, ApiError> {
+        self.0.check_state()?;
+        let deadline = Deadline::of(request.headers(), Instant::now(), self.0.timeout_max)?;
+        let permit = self.0.permit()?;
+        request.extensions_mut().insert(deadline);
+        Ok(Admitted { deadline, speaks: Speaks::of(request), _permit: permit })
+    }
+
+    async fn leave(
+        pass: Admitted,
+        answer: impl Future<Output = Response<Body>> + Send + 'static,
+    ) -> Response<Body> {
+        match timeout_at(pass.deadline.0, answer).await {
+            Ok(response) => refusal::surface(response),
+            Err(_) => {
+                let message = "the deadline passed before the answer was ready";
+                refusal::respond(&ApiError::new(ErrorCode::DeadlineExceeded, message), pass.speaks)
+            }
+        }
     }
 }

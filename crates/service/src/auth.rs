@@ -1,24 +1,19 @@
 //! One API key, compared in constant time.
 
-use std::{fs, io};
+use std::{fs, io, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::State,
     http::{HeaderMap, Request, Response, header},
-    middleware::Next,
 };
 use protocol::error::{ApiError, ErrorCode};
 use subtle::ConstantTimeEq;
 
-use crate::{
-    config::Secret,
-    refusal::{self, Speaks},
-};
+use crate::{config::Secret, gate::Gate};
 
-/// The key clients must show as `authorization: Bearer KEY`, if there is one.
+/// The key clients must show as `authorization: Bearer KEY`, if there is one; the gate that refuses who does not.
 #[derive(Debug, Clone, Default)]
-pub struct ApiKey(Option<Secret>);
+pub struct ApiKey(Option<Arc<Secret>>);
 
 impl ApiKey {
     /// Reads the argument of `--api-key`: the key itself, or `@FILE` for a file that holds it.
@@ -34,7 +29,7 @@ impl ApiKey {
         };
         match key.trim() {
             "" => Err(io::Error::new(io::ErrorKind::InvalidInput, "the key is empty")),
-            key => Ok(Self(Some(Secret::new(key.to_owned())))),
+            key => Ok(Self(Some(Arc::new(Secret::new(key.to_owned()))))),
         }
     }
 
@@ -46,16 +41,22 @@ impl ApiKey {
     }
 }
 
-/// The middleware: refuses with 401 whoever does not show the key.
-pub async fn authenticate(State(key): State<ApiKey>, request: Request<Body>, next: Next) -> Response<Body> {
-    if key.admits(request.headers()) {
-        return next.run(request).await;
+impl Gate for ApiKey {
+    type Pass = ();
+
+    fn enter(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
+        if self.admits(request.headers()) {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorCode::Unauthenticated,
+            "the API key is missing or wrong: send it as `authorization: Bearer KEY`",
+        ))
     }
-    let error = ApiError::new(
-        ErrorCode::Unauthenticated,
-        "the API key is missing or wrong: send it as `authorization: Bearer KEY`",
-    );
-    refusal::respond(&error, Speaks::of(&request))
+
+    async fn leave((): (), answer: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+        answer.await
+    }
 }
 
 #[cfg(test)]

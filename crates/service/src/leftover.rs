@@ -14,23 +14,27 @@ use std::{
 use axum::{
     body::Body,
     http::{HeaderMap, Request, Response, Version, header},
-    middleware::Next,
 };
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use protocol::error::ApiError;
 use tokio::time::timeout;
+
+use crate::gate::Gate;
 
 /// A body over this is not read to its end: its connection is closed instead.
 const DISCARDED_BYTES_MAX: u64 = 64 << 20;
 /// A sender has this long to come to its end.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// The body as handlers see it; what they leave goes back to the middleware.
+/// The body as handlers see it; what they leave goes back to the gate.
 struct Lent {
     body: Option<Body>,
-    leftover: Arc<Mutex<Option<Body>>>,
+    leftover: Leftover,
 }
+
+type Leftover = Arc<Mutex<Option<Body>>>;
 
 impl http_body::Body for Lent {
     type Data = Bytes;
@@ -63,19 +67,35 @@ impl Drop for Lent {
     }
 }
 
-/// The middleware around everything that may refuse.
-pub async fn read_leftovers(request: Request<Body>, next: Next) -> Response<Body> {
-    if request.version() > Version::HTTP_11 || is_held_back(request.headers()) {
-        return next.run(request).await;
+/// The gate around everything that may refuse.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLeftovers;
+
+impl Gate for ReadLeftovers {
+    type Pass = Option<Leftover>;
+
+    fn enter(&self, request: &mut Request<Body>) -> Result<Option<Leftover>, ApiError> {
+        if request.version() > Version::HTTP_11 || is_held_back(request.headers()) {
+            return Ok(None);
+        }
+        let leftover = Leftover::default();
+        let body = Some(std::mem::take(request.body_mut()));
+        *request.body_mut() = Body::new(Lent { body, leftover: leftover.clone() });
+        Ok(Some(leftover))
     }
-    let leftover = Arc::new(Mutex::new(None));
-    let lent = leftover.clone();
-    let response = next.run(request.map(|body| Body::new(Lent { body: Some(body), leftover: lent }))).await;
-    let body = leftover.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(body) = body.filter(|_| !response.status().is_success()) {
-        discard(body).await;
+
+    async fn leave(
+        leftover: Option<Leftover>,
+        answer: impl Future<Output = Response<Body>> + Send + 'static,
+    ) -> Response<Body> {
+        let response = answer.await;
+        let Some(leftover) = leftover else { return response };
+        let body = leftover.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(body) = body.filter(|_| !response.status().is_success()) {
+            discard(body).await;
+        }
+        response
     }
-    response
 }
 
 /// True where the client waits to be told to send: it will not send after a refusal.

@@ -26,6 +26,7 @@ pub mod cork;
 
 pub mod channel;
 
+pub mod gate;
 pub mod observe;
 pub mod leftover;
 

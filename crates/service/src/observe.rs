@@ -5,21 +5,23 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     body::Body,
-    extract::{MatchedPath, State},
+    extract::MatchedPath,
     http::{HeaderName, HeaderValue, Request, Response},
-    middleware::Next,
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use protocol::error::ApiError;
 use tokio::time::Instant;
+
+use crate::gate::Gate;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -39,13 +41,16 @@ struct PathLabel {
     path: String,
 }
 
-/// Metrics of the HTTP and gRPC front of one service; clones share them.
+/// The gate around everything: metrics of the HTTP and gRPC front of one service; clones share them.
 #[derive(Debug, Clone)]
-pub struct Observer {
+pub struct Observer(Arc<Observed>);
+
+#[derive(Debug)]
+struct Observed {
     requests: Family<Labels, Counter>,
     duration: Family<PathLabel, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
-    ids: Arc<AtomicU64>,
+    ids: AtomicU64,
 }
 
 impl Observer {
@@ -53,22 +58,24 @@ impl Observer {
     pub fn new(registry: &mut Registry) -> Self {
         // Ids of two runs of a process should differ; nothing depends on it.
         let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() << 32);
-        let observer = Self {
+        let observed = Observed {
             requests: Family::default(),
             duration: Family::new_with_constructor(new_duration),
             in_flight: Gauge::default(),
-            ids: Arc::new(AtomicU64::new(start)),
+            ids: AtomicU64::new(start),
         };
-        registry.register("requests", "requests answered", observer.requests.clone());
+        registry.register("requests", "requests answered", observed.requests.clone());
         registry.register(
             "request_duration_seconds",
             "time from headers to answer",
-            observer.duration.clone(),
+            observed.duration.clone(),
         );
-        registry.register("requests_in_flight", "requests being answered", observer.in_flight.clone());
-        observer
+        registry.register("requests_in_flight", "requests being answered", observed.in_flight.clone());
+        Self(Arc::new(observed))
     }
+}
 
+impl Observed {
     fn id_of(&self, request: &Request<Body>) -> HeaderValue {
         let given = request.headers().get(REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX);
         given.cloned().unwrap_or_else(|| {
@@ -76,35 +83,55 @@ impl Observer {
             HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("0"))
         })
     }
+
+    fn note(&self, path: String, status: u16, elapsed: Duration) {
+        let label = PathLabel { path };
+        self.duration.get_or_create(&label).observe(elapsed.as_secs_f64());
+        self.requests.get_or_create(&Labels { path: label.path, status }).inc();
+    }
 }
 
 fn new_duration() -> Histogram {
     Histogram::new(DURATION_BUCKETS_SECONDS)
 }
 
-/// Takes one from the gauge when a request ends, also when its client goes away.
-struct InFlight<'a>(&'a Gauge);
+/// A request that is being answered.
+#[derive(Debug)]
+pub struct InFlight {
+    observed: Arc<Observed>,
+    start: Instant,
+    id: HeaderValue,
+    path: Option<MatchedPath>,
+}
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.dec();
+        self.observed.in_flight.dec();
     }
 }
 
-/// The middleware around everything.
-pub async fn observe(State(observer): State<Observer>, request: Request<Body>, next: Next) -> Response<Body> {
-    let start = Instant::now();
-    let id = observer.id_of(&request);
-    let path = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    observer.in_flight.inc();
-    let _in_flight = InFlight(&observer.in_flight);
-    let mut response = next.run(request).await;
-    let elapsed = start.elapsed();
-    let status = response.status().as_u16();
-    tracing::debug!(path, status, elapsed_us = elapsed.as_micros(), request_id = ?id, "answered");
-    let label = PathLabel { path };
-    observer.duration.get_or_create(&label).observe(elapsed.as_secs_f64());
-    observer.requests.get_or_create(&Labels { path: label.path, status }).inc();
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
+impl Gate for Observer {
+    type Pass = InFlight;
+
+    fn enter(&self, request: &mut Request<Body>) -> Result<InFlight, ApiError> {
+        let start = Instant::now();
+        let id = self.0.id_of(request);
+        let path = request.extensions().get::<MatchedPath>().cloned();
+        self.0.in_flight.inc();
+        Ok(InFlight { observed: self.0.clone(), start, id, path })
+    }
+
+    async fn leave(
+        pass: InFlight,
+        answer: impl Future<Output = Response<Body>> + Send + 'static,
+    ) -> Response<Body> {
+        let mut response = answer.await;
+        let elapsed = pass.start.elapsed();
+        let status = response.status().as_u16();
+        let path = pass.path.as_ref().map_or("unmatched", MatchedPath::as_str);
+        tracing::debug!(path, status, elapsed_us = elapsed.as_micros(), request_id = ?pass.id, "answered");
+        pass.observed.note(path.to_owned(), status, elapsed);
+        response.headers_mut().insert(REQUEST_ID, pass.id.clone());
+        response
+    }
 }

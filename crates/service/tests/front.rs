@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{Router, middleware, routing::post};
+use axum::{Router, routing::post};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, Response, StatusCode};
@@ -16,10 +16,11 @@ use protocol::inference::{
     inference_server::{Inference, InferenceServer},
 };
 use service::{
-    admission::{Admission, admit},
-    leftover::read_leftovers,
+    admission::Admission,
+    gate::through,
+    leftover::ReadLeftovers,
     lifecycle::{Lifecycle, State},
-    observe::{Observer, observe},
+    observe::Observer,
     probes::{self, Probes},
     refusal,
     server::{Drained, ServerLimits, serve},
@@ -105,12 +106,11 @@ async fn start(limits: ServerLimits) -> Front {
     let app = Router::new()
         .route("/work", post(async || "done"))
         .route_service("/sutra.inference.v1.Inference/{*method}", inference)
-        .route_layer(middleware::from_fn_with_state(admission, admit))
+        .route_layer(through(admission))
         .merge(probes::routes(probes))
         .fallback(refusal::not_found)
         .method_not_allowed_fallback(refusal::method_not_allowed)
-        .layer(middleware::from_fn(read_leftovers))
-        .layer(middleware::from_fn_with_state(observer, observe));
+        .layer((through(observer), through(ReadLeftovers)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
