@@ -117,7 +117,7 @@ fn headers(rendering: &Rendering) -> HeaderMap {
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE, HeaderValue::from_static(cache_word(rendering))),
         (CACHE_HITS, HeaderValue::from(rendering.gathered.hits())),
-        (MODEL_IDENTITY, value(&rendering.model.identity)),
+        (MODEL_IDENTITY, value(rendering.model.identity.clone())),
         (PRECISION, HeaderValue::from_static(lowest_class(texts).name())),
         (TOKENS, HeaderValue::from(tokens(texts))),
         (CACHE_TIME, time(*lookup_time + times.l2)),
@@ -152,11 +152,14 @@ fn milliseconds(time: Duration) -> f64 {
 
 /// Milliseconds with three digits behind the point.
 fn time(time: Duration) -> HeaderValue {
-    let microseconds = time.as_micros();
-    value(&format!("{}.{:03}", microseconds / 1000, microseconds % 1000))
+    match time.as_micros() {
+        // A stage that a hit does not pass: three of them in each answer.
+        0 => HeaderValue::from_static("0.000"),
+        microseconds => value(format!("{}.{:03}", microseconds / 1000, microseconds % 1000)),
+    }
 }
 
 /// Digits and hex digits only come here, so the value always fits a header.
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
