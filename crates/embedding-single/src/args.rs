@@ -98,7 +98,7 @@ pub struct Args {
     #[arg(long, env = "SUTRA_CACHE_SHARDS", value_delimiter = ',', value_name = "HOST:PORT")]
     pub shards: Vec<String>,
     /// Seconds after a shard joined, or after the start, in which texts that their shard does not hold are looked up at
-    /// its second in rank as well, where they were before it joined; 0 never does.
+    /// the one before it as well, where they were until it joined; 0 never does.
     #[arg(
         long,
         env = "EMBEDDING_SHARD_JOIN_WINDOW",

@@ -183,7 +183,7 @@ impl Metrics {
         registry.register("l2_writes", "vectors for a cache shard, by result", self.l2_writes.clone());
         registry.register(
             "l2_second_asks",
-            "texts looked up at the shard that is second in rank, because one may have joined",
+            "texts looked up at the shard that owned them before another joined",
             self.l2_second_asks.clone(),
         );
         registry.register("l2_second_finds", "texts that were found there", self.l2_second_finds.clone());

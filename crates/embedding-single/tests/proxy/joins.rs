@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use embedding_single::{Proxy, Resolve};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use hyper::StatusCode;
 use serde_json::json;
 use service::lifecycle::State;
@@ -259,6 +259,26 @@ async fn a_shard_that_joins_by_its_name_is_warm_and_one_that_leaves_takes_its_sh
     assert_eq!(one.lookups(), lookups);
     let of_it = format!(r#"shard="{}""#, one.address);
     assert_eq!(metric(&mut connection, "l2_calls_total", &of_it).await, 0, "it is not shown any more");
+}
+
+#[tokio::test]
+async fn several_shards_that_join_one_after_another_are_all_warm() {
+    let (fake, name, mut connection, _stop) = named().await;
+    let shards = join_all((0..5).map(|_| FakeShard::start())).await;
+    let old = &shards[..2];
+    name.set(&old.iter().collect::<Vec<_>>());
+    seen(&mut connection, 2).await;
+    assert_eq!(hits(&mut connection, &texts()).await, 0);
+    until(async || old[0].held() + old[1].held() == TEXTS).await;
+    for count in 3..=5 {
+        name.set(&shards[..count].iter().collect::<Vec<_>>());
+        seen(&mut connection, count).await;
+    }
+    assert_eq!(hits(&mut connection, &texts()).await, TEXTS);
+    assert_eq!(fake.texts().len(), TEXTS);
+    // Three of five own most of the texts now, and hold none of them.
+    let found_before = metric(&mut connection, "l2_second_finds_total", "").await;
+    assert!(found_before as usize > TEXTS / 3, "{found_before}");
 }
 
 #[tokio::test]

@@ -7,8 +7,8 @@
 //!
 //! Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998), with the mixer of
 //! `SplitMix64` (Stafford's variant 13; Steele, Lea and Flood, 2014). A shard's number for a key depends on no other shard,
-//! so one that joins takes only the keys for which it draws highest, about 1/N of them, and the second in rank owned them
-//! before; one that leaves gives away its own and no others.
+//! so one that joins takes only the keys for which it draws highest, about 1/N of them, and who draws highest without it
+//! owned them before; one that leaves gives away its own and no others.
 //!
 //! Invariant: every proxy and every version draws the same numbers. The tests pin some: another function would move every
 //! key at once.
@@ -19,34 +19,18 @@ use crate::key::CacheKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendezvous(Vec<u64>);
 
-/// Indices of the shards that rank highest for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ranked {
-    /// The owner.
-    pub(super) first: usize,
-    /// Who would own it without the first; none where there is only one shard.
-    pub(super) second: Option<usize>,
-}
-
 impl Rendezvous {
     /// Of the shards with these names, which their order does not matter for.
     pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(names.into_iter().map(seed).collect())
     }
 
-    /// Who ranks highest for `key`; none without shards.
-    pub(super) fn rank(&self, key: &CacheKey) -> Option<Ranked> {
+    /// Who draws highest for `key` of those that `may` own it, by their indices; none where none may.
+    pub(super) fn highest(&self, key: &CacheKey, may: impl Fn(usize) -> bool) -> Option<usize> {
         let key = key.spread();
-        let (mut first, mut second) = (None, None);
+        let drawn = self.0.iter().enumerate().filter(|(index, _)| may(*index));
         // Equal seeds draw equal numbers, and only names that are equal have them.
-        for drawn in self.0.iter().enumerate().map(|(index, seed)| (mix(seed ^ key), index)) {
-            if first.is_none_or(|first| drawn > first) {
-                (first, second) = (Some(drawn), first);
-            } else if second.is_none_or(|second| drawn > second) {
-                second = Some(drawn);
-            }
-        }
-        first.map(|(_, first)| Ranked { first, second: second.map(|(_, second)| second) })
+        drawn.map(|(index, seed)| (mix(seed ^ key), index)).max().map(|(_, index)| index)
     }
 }
 
@@ -79,11 +63,16 @@ mod tests {
         CacheKey(*blake3::hash(&number.to_le_bytes()).as_bytes())
     }
 
+    fn first_and_second(rendezvous: &Rendezvous, number: u64) -> (usize, usize) {
+        let first = rendezvous.highest(&key(number), |_| true).unwrap();
+        (first, rendezvous.highest(&key(number), |index| index != first).unwrap())
+    }
+
     /// The names of the first and the second for each key.
     fn owners(names: &[String]) -> Vec<[&str; 2]> {
         let rendezvous = of(names);
-        let ranked = (0..KEYS).map(|number| rendezvous.rank(&key(number)).unwrap());
-        ranked.map(|Ranked { first, second }| [first, second.unwrap()].map(|index| &*names[index])).collect()
+        let ranked = (0..KEYS).map(|number| first_and_second(&rendezvous, number));
+        ranked.map(|(first, second)| [first, second].map(|index| &*names[index])).collect()
     }
 
     #[test]
@@ -98,8 +87,7 @@ mod tests {
     fn owners_are_the_same_in_every_build() {
         assert_eq!(format!("{:016x}", seed("10.0.0.0:50052")), "4e3f3857863b8d9b");
         let rendezvous = of(&names(5));
-        let ranked: Vec<_> = (0..16).map(|number| rendezvous.rank(&key(number)).unwrap()).collect();
-        let pinned: Vec<_> = ranked.iter().map(|ranked| (ranked.first, ranked.second.unwrap())).collect();
+        let pinned: Vec<_> = (0..16).map(|number| first_and_second(&rendezvous, number)).collect();
         assert_eq!(
             pinned,
             [
@@ -129,7 +117,7 @@ mod tests {
             let names = names(count);
             let rendezvous = of(&names);
             let mut owned = vec![0_u64; count];
-            (0..KEYS).for_each(|number| owned[rendezvous.rank(&key(number)).unwrap().first] += 1);
+            (0..KEYS).for_each(|number| owned[rendezvous.highest(&key(number), |_| true).unwrap()] += 1);
             let share = KEYS as f64 / count as f64;
             // Five standard deviations of fair draws.
             let tolerance = 5.0 * share.sqrt();
@@ -170,7 +158,7 @@ mod tests {
 
     #[test]
     fn one_shard_owns_everything_and_none_nothing() {
-        assert_eq!(of(&names(1)).rank(&key(1)), Some(Ranked { first: 0, second: None }));
-        assert_eq!(of(&[]).rank(&key(1)), None);
+        assert_eq!(of(&names(1)).highest(&key(1), |_| true), Some(0));
+        assert_eq!(of(&[]).highest(&key(1), |_| true), None);
     }
 }

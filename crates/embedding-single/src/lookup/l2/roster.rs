@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  list ─▶ Registrar ─┬─ known name ─▶ the same Member, with all it has learned
-//!                     ├─ new name ───▶ Member, and the join window begins
+//!                     ├─ new name ───▶ Member, fresh for the join window
 //!                     └─ name gone ──▶ its tasks end; what it is owed is kept for its return
 //! ```
 
@@ -19,7 +19,7 @@ use tonic::transport::Error;
 use super::{
     debt::Debt,
     member::{Member, Shared},
-    rendezvous::{Ranked, Rendezvous},
+    rendezvous::Rendezvous,
     shard::Shard,
 };
 use crate::{
@@ -34,14 +34,24 @@ use crate::{
 pub(super) struct Roster {
     members: Vec<Arc<Member>>,
     rendezvous: Rendezvous,
-    /// Until when the second in rank may hold what the first does not.
-    join_ends: Instant,
+    /// When each of them joined.
+    joins: Vec<Join>,
+}
+
+/// When a shard joined.
+#[derive(Debug, Clone, Copy)]
+struct Join {
+    /// Those that join within one window join together; 0 is the first list, of which nobody knows who was there before.
+    round: u32,
+    /// Until when others may hold its keys.
+    fresh_until: Instant,
 }
 
 impl Roster {
-    fn new(members: Vec<Arc<Member>>, join_ends: Instant) -> Arc<Self> {
-        let rendezvous = Rendezvous::new(members.iter().map(|member| &**member.name()));
-        Arc::new(Self { members, rendezvous, join_ends })
+    fn new(members: Vec<(Arc<Member>, Join)>) -> Arc<Self> {
+        let (members, joins): (Vec<_>, _) = members.into_iter().unzip();
+        let rendezvous = Rendezvous::new(members.iter().map(|member: &Arc<Member>| &**member.name()));
+        Arc::new(Self { members, rendezvous, joins })
     }
 
     /// All of them.
@@ -49,19 +59,38 @@ impl Roster {
         &self.members
     }
 
-    /// Who ranks highest for `key`, as indices of [`Self::members`]; none without shards.
-    pub(super) fn rank(&self, key: &CacheKey) -> Option<Ranked> {
-        self.rendezvous.rank(key)
+    /// Who owns `key`, as index of [`Self::members`]; none without shards.
+    pub(super) fn rank(&self, key: &CacheKey) -> Option<usize> {
+        self.rendezvous.highest(key, |_| true)
     }
 
     /// The owner of `key`; none without shards.
     pub(super) fn owner(&self, key: &CacheKey) -> Option<&Arc<Member>> {
-        self.members.get(self.rank(key)?.first)
+        self.members.get(self.rank(key)?)
     }
 
-    /// Whether a shard may have joined so lately that others still hold its keys.
-    pub(super) fn is_joining(&self, now: Instant) -> bool {
-        self.members.len() > 1 && now < self.join_ends
+    /// Who owned `key` before its owner joined, as index of [`Self::members`], if that was so lately that it may still hold
+    /// what the owner does not. Of the first list it is who would own it without the owner, which may be the last to have
+    /// been added to it.
+    pub(super) fn rank_before(&self, key: &CacheKey, now: Instant) -> Option<usize> {
+        let owner = self.rank(key)?;
+        let Join { round, fresh_until } = *self.joins.get(owner)?;
+        if now >= fresh_until {
+            return None;
+        }
+        self.rendezvous.highest(key, |other| match round {
+            0 => other != owner && self.joins[other].round == 0,
+            _ => self.joins[other].round < round,
+        })
+    }
+
+    /// The round in which a shard joins that joins now.
+    fn round(&self, now: Instant) -> u32 {
+        match self.joins.iter().max_by_key(|join| (join.round, join.fresh_until)) {
+            None => 0,
+            Some(last) if last.round > 0 && now < last.fresh_until => last.round,
+            Some(last) => last.round + 1,
+        }
     }
 }
 
@@ -74,7 +103,7 @@ pub(super) struct Terms {
     pub(super) classes: Classes,
     /// What they share.
     pub(super) shared: Shared,
-    /// How long a join lasts.
+    /// How long a shard that joined is fresh.
     pub(super) join_window: Duration,
     /// Where they are counted.
     pub(super) metrics: Metrics,
@@ -94,7 +123,7 @@ pub(super) struct Registrar {
 impl Registrar {
     /// No shards yet.
     pub(super) fn new(terms: Terms) -> Self {
-        let roster = watch::Sender::new(Roster::new(Vec::new(), Instant::now()));
+        let roster = watch::Sender::new(Roster::new(Vec::new()));
         Self { terms, roster, left: Mutex::default() }
     }
 
@@ -108,24 +137,23 @@ impl Registrar {
     /// # Errors
     /// If one of them cannot be connected to; nothing has changed then.
     pub(super) fn replace(&self, list: &[ShardAddress]) -> Result<(), Error> {
-        let before = self.roster();
-        let known = |name: &str| before.members.iter().find(|member| &**member.name() == name);
+        let (before, now) = (self.roster(), Instant::now());
+        let join = Join { round: before.round(now), fresh_until: now + self.terms.join_window };
+        let known = |name: &str| before.members.iter().position(|member| &**member.name() == name);
         let is_joined = list.iter().any(|address| known(&address.name).is_none());
         let members = list.iter().map(|address| match known(&address.name) {
-            Some(member) => Ok(member.clone()),
-            None => self.enlist(address),
+            Some(index) => Ok((before.members[index].clone(), before.joins[index])),
+            None => Ok((self.enlist(address)?, join)),
         });
-        let members = members.collect::<Result<Vec<_>, _>>()?;
+        let members = members.collect::<Result<Vec<_>, Error>>()?;
         let gone =
             before.members.iter().filter(|member| list.iter().all(|kept| kept.name != **member.name()));
         let is_left = self.note_left(gone);
         if is_joined || is_left {
             self.terms.shared.room.divide(members.len());
-            let join_ends =
-                if is_joined { Instant::now() + self.terms.join_window } else { before.join_ends };
-            let names: Vec<_> = members.iter().map(|member| &**member.name()).collect();
+            let names: Vec<_> = members.iter().map(|(member, _)| &**member.name()).collect();
             tracing::info!(shards = names.join(","), "the cache shards are these");
-            self.roster.send_replace(Roster::new(members, join_ends));
+            self.roster.send_replace(Roster::new(members));
         }
         Ok(())
     }

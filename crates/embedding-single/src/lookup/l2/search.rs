@@ -1,15 +1,15 @@
-//! The lookup of one request: every shard is asked once for the keys it owns and, while a shard may have joined, once for
-//! those that their owner does not hold.
+//! The lookup of one request: every shard is asked once for the keys it owns and, where their owner has joined lately and
+//! does not hold them, once for those it owned before.
 //!
 //! ```text
-//!  keys ─┬─▶ first in rank ── hit ──────────────────────────────────────────▶ taken at once, whatever the others do
-//!        │        └─ miss, and a join lasts ─▶ second in rank ── hit ──┬────▶ taken
-//!        │                                                             └────▶ written to the first
+//!  keys ─┬─▶ owner ── hit ──────────────────────────────────────────────────▶ taken at once, whatever the others do
+//!        │     └─ miss, and it is fresh ─▶ owner before it ── hit ──┬───────▶ taken
+//!        │                                                          └───────▶ written to the owner
 //!        └─ all within one deadline; whoever is late has missed
 //! ```
 //!
-//! Non-goals: no third in rank. Where two shards join at once, a key that both of them precede its old owner for is
-//! computed again.
+//! Non-goals: no third. A proxy that starts with a list that several shards were added to cannot know which: it asks who
+//! would own a key without its owner, and a key that two new ones precede its old owner for is computed again.
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
@@ -40,14 +40,14 @@ impl Search<'_> {
     pub(super) async fn run(&self, mut take: impl FnMut(usize, Found)) {
         let missing = self.ask_first(&mut take).await;
         let now = Instant::now();
-        if !missing.is_empty() && self.roster.is_joining(now) && now < self.deadline {
-            self.ask_second(&missing, &mut take).await;
+        if !missing.is_empty() && now < self.deadline {
+            self.ask_those_before(&missing, now, &mut take).await;
         }
     }
 
     /// Answers the indices of what was not found.
     async fn ask_first(&self, take: &mut impl FnMut(usize, Found)) -> Vec<usize> {
-        let shares = self.divide(0..self.keys.len(), |key| Some(self.roster.rank(key)?.first));
+        let shares = self.divide(0..self.keys.len(), |key| self.roster.rank(key));
         let mut answers: FuturesUnordered<_> = shares
             .into_iter()
             .map(|(member, share)| async move {
@@ -67,8 +67,9 @@ impl Search<'_> {
         missing
     }
 
-    async fn ask_second(&self, missing: &[usize], take: &mut impl FnMut(usize, Found)) {
-        let shares = self.divide(missing.iter().copied(), |key| self.roster.rank(key)?.second);
+    async fn ask_those_before(&self, missing: &[usize], now: Instant, take: &mut impl FnMut(usize, Found)) {
+        let shares = self.divide(missing.iter().copied(), |key| self.roster.rank_before(key, now));
+        let asks = shares.iter().map(|(_, share)| share.len()).sum();
         let mut answers: FuturesUnordered<_> = shares
             .into_iter()
             .map(|(member, share)| async move {
@@ -91,7 +92,7 @@ impl Search<'_> {
                 take(index, found);
             }
         }
-        self.metrics.second(missing.len(), finds);
+        self.metrics.second(asks, finds);
     }
 
     /// The indices by the shard that `choose` names for their keys.
