@@ -278,7 +278,7 @@ async fn several_shards_that_join_one_after_another_are_all_warm() {
     assert_eq!(fake.texts().len(), TEXTS);
     // Three of five own most of the texts now, and hold none of them.
     let found_before = metric(&mut connection, "l2_second_finds_total", "").await;
-    assert!(found_before as usize > TEXTS / 3, "{found_before}");
+    assert!(found_before > TEXTS as u64 / 3, "{found_before}");
 }
 
 #[tokio::test]
