@@ -21,8 +21,8 @@ use vector::Finish;
 use crate::{
     answer::rows::{Row, Rows},
     lookup::{CacheUse, Embedded, Gathered},
-    models::Model,
     precision,
+    served::Model,
 };
 
 const CACHE: HeaderName = HeaderName::from_static("x-cache");

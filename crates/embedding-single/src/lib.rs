@@ -26,6 +26,7 @@ mod http;
 
 mod precision;
 
+mod served;
 mod models;
 
 mod key;
@@ -65,8 +66,9 @@ use crate::{
     },
     metrics::{Metrics, ShardsUp},
     miss::{Dispatcher, ml_base::MlBase},
-    models::{Accepted, Models},
+    models::Models,
     precision::Classes,
+    served::Accepted,
 };
 
 pub use crate::lookup::l2::resolve::Resolve;

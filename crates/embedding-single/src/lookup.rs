@@ -38,7 +38,7 @@ use crate::{
     },
     metrics::{LookupOutcome, Metrics},
     miss::{Dispatcher, Miss, MissError, StageTimes},
-    models::Model,
+    served::Model,
 };
 
 /// Whether a request may use the cache.

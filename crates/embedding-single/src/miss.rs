@@ -38,7 +38,7 @@ use crate::{
         ml_base::{Answer, MlBase},
         retry::Budget,
     },
-    models::Model,
+    served::Model,
 };
 
 /// Time spent in each stage behind L1.

@@ -21,7 +21,7 @@ use crate::{
     key::CacheKey,
     lookup::{Asked, CacheUse, Embedded, Gathered, l1::CachedVector},
     miss::MissError,
-    models::Model,
+    served::Model,
 };
 
 /// A body longer than this is parsed where it holds nobody up.

@@ -13,7 +13,7 @@ use service::{
     refusal::{self, Speaks},
 };
 
-use crate::{SERVICE, VERSION, http::Front, models::Model};
+use crate::{SERVICE, VERSION, http::Front, served::Model};
 
 #[derive(Serialize)]
 struct Info<'a> {

@@ -55,8 +55,8 @@ use crate::{
     key::CacheKey,
     lookup::l1::{CachedVector, L1},
     metrics::Metrics,
-    models::Model,
     precision::Classes,
+    served::Model,
 };
 
 /// Where the shards keep which models were served.

@@ -143,7 +143,7 @@ mod tests {
             l1::L1,
             single_flight::{Flights, Waiter},
         },
-        models::{self, Model},
+        served::{self, Model},
     };
 
     const LIMITS: MissLimits = MissLimits {
@@ -157,7 +157,7 @@ mod tests {
 
     fn model(identity: &str) -> Arc<Model> {
         let identity = identity.to_owned();
-        Arc::new(Model { identity, items_max: usize::MAX, ..models::tests::model() })
+        Arc::new(Model { identity, items_max: usize::MAX, ..served::tests::model() })
     }
 
     fn miss(text: &str, identity: &str) -> (Waiter, Miss) {

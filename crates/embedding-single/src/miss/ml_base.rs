@@ -20,8 +20,8 @@ use tonic::{Code, Request, Status, transport::Channel};
 use crate::{
     lookup::l1::CachedVector,
     miss::{MissError, StageTimes},
-    models::Model,
     precision::{self, Classes},
+    served::Model,
 };
 
 const INFO_TIMEOUT: Duration = Duration::from_secs(3);
@@ -247,7 +247,7 @@ mod tests {
     use protocol::inference::embed_item::Input;
 
     use super::*;
-    use crate::models::tests::model;
+    use crate::served::tests::model;
 
     fn item() -> EmbedItem {
         EmbedItem { input: Some(Input::Text("text".to_owned())), ..EmbedItem::default() }

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     key::CacheKey,
     metrics::{L2Call, ShardMetrics},
-    models::Model,
+    served::Model,
 };
 
 /// What a clear may take: it is asked for by people, who would rather wait than ask again.

@@ -15,7 +15,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 
 use super::{Draft, Found, member::Member, roster::Roster};
-use crate::{key::CacheKey, metrics::Metrics, models::Model};
+use crate::{key::CacheKey, metrics::Metrics, served::Model};
 
 /// What is looked up.
 #[derive(Debug, Clone, Copy)]

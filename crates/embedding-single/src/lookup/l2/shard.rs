@@ -27,8 +27,8 @@ use crate::{
     key::CacheKey,
     lookup::l1::CachedVector,
     metrics::L2Call,
-    models::Model,
     precision::{self, Classes},
+    served::Model,
 };
 
 /// What an answer may hold beside its vectors: for each key, and for the whole.
@@ -280,7 +280,7 @@ mod tests {
     use protocol::{cache::PrecisionClass, inference};
 
     use super::*;
-    use crate::models::tests::model;
+    use crate::served::tests::model;
 
     fn read(response: &GetManyResponse, count: usize) -> Result<Answer, String> {
         let classes = Classes::new([inference::PrecisionClass::Float32, inference::PrecisionClass::Bfloat16]);

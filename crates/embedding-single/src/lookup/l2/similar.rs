@@ -11,7 +11,7 @@ use protocol::cache::{Neighbour, SimilarRequest, similar_request::Probe};
 use tokio::time::Instant;
 
 use super::{L2, ShardError, member::Member};
-use crate::{key::CacheKey, lookup::l1::CachedVector, models::Model};
+use crate::{key::CacheKey, lookup::l1::CachedVector, served::Model};
 
 /// A shard reads all it has.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);

@@ -38,8 +38,8 @@ use crate::{
     key::CacheKey,
     lookup::l1::CachedVector,
     metrics::{ShardMetrics, Written},
-    models::Model,
     precision,
+    served::Model,
 };
 
 /// Records that may wait.

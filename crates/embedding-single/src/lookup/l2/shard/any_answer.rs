@@ -4,7 +4,7 @@ use prost::Message;
 use protocol::{cache::GetManyResponse, inference::PrecisionClass, prompts::Prompts};
 
 use super::{Classes, bytes_of, checksum, read_answer};
-use crate::{key::CacheKey, models::Model};
+use crate::{key::CacheKey, served::Model};
 
 /// Keys that are asked for at most.
 const KEYS_MAX: usize = 256;
