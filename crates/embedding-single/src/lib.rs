@@ -37,6 +37,7 @@ mod miss;
 mod answer;
 
 mod metrics;
+mod gauges;
 
 #[cfg(any(test, fuzzing))]
 pub mod any_bytes;
@@ -58,13 +59,14 @@ pub use crate::lookup::l1::{admission::Admission as CacheAdmission, alone::L1Alo
 use crate::{
     answer::rows::Rows,
     config::{CacheLimits, Config},
+    gauges::{ShardsUp, SizeInMemory},
     http::{Front, Gates},
     lookup::{
         Caches, Lookup,
         l1::L1,
         l2::{L2, resolve::System},
     },
-    metrics::{Metrics, ShardsUp},
+    metrics::Metrics,
     miss::{Dispatcher, ml_base::MlBase},
     models::Models,
     precision::Classes,
@@ -118,7 +120,8 @@ impl Proxy {
         let l1 = Arc::new(L1::new(entries_max, bytes_max - rows_bytes).admitting(admission));
         let metrics = Metrics::new();
         let mut registry = Registry::with_prefix("embedding_single");
-        metrics.register(&mut registry, l1.clone(), rows.clone());
+        metrics.register(&mut registry);
+        registry.register_collector(Box::new(SizeInMemory { l1: l1.clone(), rows: rows.clone() }));
         let observer = Observer::new(&mut registry);
         let l2 = config
             .shard

@@ -1,20 +1,11 @@
 //! What the proxy counts, beside what `service` counts for every service.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
-};
-
-use crate::{
-    answer::rows::Rows,
-    lookup::{
-        l1::L1,
-        l2::{L2, ShardState, Shown},
-    },
 };
 
 const CHUNK_TEXTS_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
@@ -108,9 +99,11 @@ struct ResultLabel {
     result: &'static str,
 }
 
+/// Which shard a number is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShardLabel {
-    shard: Arc<str>,
+pub(crate) struct ShardLabel {
+    /// `host:port`.
+    pub(crate) shard: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -153,8 +146,8 @@ impl Metrics {
         }
     }
 
-    /// Registers them, and the size of `l1` and of `rows`.
-    pub(crate) fn register(&self, registry: &mut Registry, l1: Arc<L1>, rows: Arc<Rows>) {
+    /// Registers them.
+    pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("lookups", "distinct texts looked up, by outcome", self.lookups.clone());
         self.register_l2(registry);
         registry.register("chunk_texts", "texts of a call to ml-base", self.chunk_texts.clone());
@@ -165,7 +158,6 @@ impl Metrics {
             "missing texts nobody waited for any more before they were sent",
             self.abandoned.clone(),
         );
-        registry.register_collector(Box::new(SizeInMemory { l1, rows }));
     }
 
     fn register_l2(&self, registry: &mut Registry) {
@@ -287,43 +279,5 @@ impl ShardMetrics {
 
     fn label(&self, result: &'static str) -> ShardResultLabel {
         ShardResultLabel { shard: self.shard.clone(), result }
-    }
-}
-
-/// Reads which shards are asked when it is asked for.
-#[derive(Debug)]
-pub(crate) struct ShardsUp(pub(crate) Arc<L2>);
-
-impl Collector for ShardsUp {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "1 for a cache shard that is asked, 0 for one that is left alone";
-        let mut family = encoder.encode_descriptor("l2_shard_up", help, None, MetricType::Gauge)?;
-        for Shown { name, state, .. } in self.0.shown() {
-            let gauge = ConstGauge::new(i64::from(state == ShardState::Up));
-            gauge.encode(family.encode_family(&ShardLabel { shard: name })?)?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads the size when it is asked for, so that no write to the cache has to.
-#[derive(Debug)]
-struct SizeInMemory {
-    l1: Arc<L1>,
-    rows: Arc<Rows>,
-}
-
-impl Collector for SizeInMemory {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let size = self.l1.size();
-        for (name, help, value) in [
-            ("l1_entries", "vectors in L1", size.entries),
-            ("l1_bytes", "bytes of L1, overhead included", size.bytes),
-            ("rows_bytes", "bytes of vectors that are printed already, overhead included", self.rows.bytes()),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        Ok(())
     }
 }
