@@ -34,10 +34,10 @@ use crate::{
         counts::Counts,
         l1::{CachedVector, L1},
         l2::{Found, L2, NotCleared},
-        single_flight::{Flights, Joined, Obtained, Source, Ticket, Waiter},
+        single_flight::{Flights, Joined, Obtained, Source, StageTimes, Ticket, Waiter},
     },
     metrics::{LookupOutcome, Metrics},
-    miss::{Dispatcher, Miss, MissError, StageTimes},
+    miss::{Dispatcher, Miss, MissError},
     served::Model,
 };
 

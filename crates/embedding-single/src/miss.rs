@@ -30,7 +30,7 @@ use crate::{
     config::MissLimits,
     lookup::{
         l2::Draft,
-        single_flight::{Obtained, Source, Ticket},
+        single_flight::{Obtained, Source, StageTimes, Ticket},
     },
     metrics::Metrics,
     miss::{
@@ -40,32 +40,6 @@ use crate::{
     },
     served::Model,
 };
-
-/// Time spent in each stage behind L1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct StageTimes {
-    /// Asking the cache shard.
-    pub(crate) l2: Duration,
-    /// Making tokens.
-    pub(crate) tokenization: Duration,
-    /// Waiting for the device.
-    pub(crate) queue: Duration,
-    /// On the device.
-    pub(crate) inference: Duration,
-}
-
-impl StageTimes {
-    /// The longer time of each stage.
-    #[must_use]
-    pub(crate) fn slowest(self, other: Self) -> Self {
-        Self {
-            l2: self.l2.max(other.l2),
-            tokenization: self.tokenization.max(other.tokenization),
-            queue: self.queue.max(other.queue),
-            inference: self.inference.max(other.inference),
-        }
-    }
-}
 
 /// A text to compute.
 #[derive(Debug)]

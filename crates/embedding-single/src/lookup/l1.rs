@@ -16,6 +16,7 @@ mod adaptive;
 pub(crate) mod admission;
 pub(crate) mod alone;
 mod ghosts;
+mod policy;
 mod recency;
 
 use std::{
@@ -32,7 +33,8 @@ use super::sync::{
     atomic::{AtomicU64, Ordering},
 };
 use crate::key::CacheKey;
-use admission::{Admission, Policy};
+use admission::Admission;
+use policy::Policy;
 
 const SHARDS_MAX: usize = 16;
 /// A shard smaller than this is not worth having: keys never spread quite evenly.

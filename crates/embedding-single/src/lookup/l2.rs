@@ -164,7 +164,7 @@ impl L2 {
     /// generation is unknown.
     pub(crate) fn drafts(&self, keys: &[CacheKey], model: &Model, ttl: Duration) -> Vec<Option<Draft>> {
         let (roster, expires) = (self.roster(), Instant::now() + ttl);
-        let draft = |key| Some(Draft::of(roster.owner(key)?, *key, model)?.until(expires));
+        let draft = |key| Some(Draft::of(roster.owner(key)?.origin()?, *key, model).until(expires));
         keys.iter().map(draft).collect()
     }
 

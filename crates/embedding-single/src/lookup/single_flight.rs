@@ -27,7 +27,7 @@ use super::sync::{
 use crate::{
     key::CacheKey,
     lookup::l1::{CachedVector, Generation, L1},
-    miss::{MissError, StageTimes},
+    miss::error::MissError,
 };
 
 /// Where a vector came from.
@@ -39,6 +39,32 @@ pub(crate) enum Source {
     L2,
     /// ml-base computed it.
     Computed,
+}
+
+/// Time spent in each stage behind L1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StageTimes {
+    /// Asking the cache shard.
+    pub(crate) l2: Duration,
+    /// Making tokens.
+    pub(crate) tokenization: Duration,
+    /// Waiting for the device.
+    pub(crate) queue: Duration,
+    /// On the device.
+    pub(crate) inference: Duration,
+}
+
+impl StageTimes {
+    /// The longer time of each stage.
+    #[must_use]
+    pub(crate) fn slowest(self, other: Self) -> Self {
+        Self {
+            l2: self.l2.max(other.l2),
+            tokenization: self.tokenization.max(other.tokenization),
+            queue: self.queue.max(other.queue),
+            inference: self.inference.max(other.inference),
+        }
+    }
 }
 
 /// A vector that was not in L1, and how long it took to get it.

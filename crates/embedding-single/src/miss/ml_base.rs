@@ -19,7 +19,8 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
     lookup::l1::CachedVector,
-    miss::{MissError, StageTimes},
+    lookup::single_flight::StageTimes,
+    miss::MissError,
     precision::{self, Classes},
     served::Model,
 };

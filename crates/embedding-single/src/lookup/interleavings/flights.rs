@@ -14,9 +14,9 @@ use crate::{
     key::CacheKey,
     lookup::{
         l1::L1,
-        single_flight::{Flights, Joined, Obtained, Source, Ticket, Waiter},
+        single_flight::{Flights, Joined, Obtained, Source, StageTimes, Ticket, Waiter},
     },
-    miss::{MissError, StageTimes},
+    miss::MissError,
 };
 
 const SCHEDULES: u64 = 10_000;

@@ -28,7 +28,7 @@
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::{Entry, admission::Policy, ghosts::Ghosts};
+use super::{Entry, ghosts::Ghosts, policy::Policy};
 use crate::key::CacheKey;
 
 /// Uses that are counted: a resident is passed over as often.

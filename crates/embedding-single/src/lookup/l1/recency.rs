@@ -6,7 +6,7 @@
 use lru::LruCache;
 use tokio::time::Instant;
 
-use super::{Entry, admission::Policy};
+use super::{Entry, policy::Policy};
 use crate::key::CacheKey;
 
 /// The entries of one shard in the order of their last uses.

@@ -23,8 +23,7 @@ use super::{
     Found, ShardState, Sight,
     breaker::{Breaker, Outcome},
     debt::Debt,
-    shard::{Shard, ShardError},
-    similar::Searched,
+    shard::{Searched, Shard, ShardError},
     watch::{Mirror, Watch},
     write_back::{Origin, Room, WriteBack},
 };

@@ -117,6 +117,6 @@ impl Search<'_> {
     }
 
     fn draft(&self, key: &CacheKey) -> Option<Draft> {
-        Draft::of(self.roster.owner(key)?, *key, self.model)
+        Some(Draft::of(self.roster.owner(key)?.origin()?, *key, self.model))
     }
 }

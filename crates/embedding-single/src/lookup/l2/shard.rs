@@ -12,7 +12,7 @@ use axum::http::Uri;
 use bytes::Bytes;
 use protocol::{
     cache::{
-        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, NewRecord,
+        ClearRequest, ElementType, GetManyRequest, GetManyResponse, GetMemoRequest, Neighbour, NewRecord,
         PutManyRequest, PutManyResponse, PutMemoRequest, Record, SimilarRequest, StatsRequest, StatsResponse,
         cache_client::CacheClient,
     },
@@ -22,7 +22,7 @@ use service::channel::connect_lazy;
 use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
-use super::{Found, similar::Searched};
+use super::Found;
 use crate::{
     key::CacheKey,
     lookup::l1::CachedVector,
@@ -70,6 +70,9 @@ pub(super) struct Answer {
     /// Generation of the namespace.
     pub(super) generation: u64,
 }
+
+/// Neighbours of one shard, and how many vectors it compared.
+pub(super) type Searched = Result<(Vec<Neighbour>, u64), ShardError>;
 
 /// A client for one namespace; clones share its connection.
 #[derive(Debug, Clone)]

@@ -10,14 +10,15 @@ use futures::future::join_all;
 use protocol::cache::{Neighbour, SimilarRequest, similar_request::Probe};
 use tokio::time::Instant;
 
-use super::{L2, ShardError, member::Member};
+use super::{
+    L2,
+    member::Member,
+    shard::{Searched, ShardError},
+};
 use crate::{key::CacheKey, lookup::l1::CachedVector, served::Model};
 
 /// A shard reads all it has.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Neighbours of one shard, and how many vectors it compared.
-pub(super) type Searched = Result<(Vec<Neighbour>, u64), ShardError>;
 
 /// What the shards have found.
 #[derive(Debug, Default)]

@@ -30,7 +30,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    member::Member,
     shard::{Shard, ShardError},
     watch::Watch,
 };
@@ -72,11 +71,10 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// The right to store the vector of `key` at `owner`, as it is worth nothing before [`Self::until`]; none where the
-    /// shard's generation is unknown.
-    pub(super) fn of(owner: &Member, key: CacheKey, model: &Model) -> Option<Self> {
+    /// The right to store the vector of `key`, as it is worth nothing before [`Self::until`].
+    pub(super) fn of(origin: Origin, key: CacheKey, model: &Model) -> Self {
         let (identity, expires, text) = (model.identity_bytes, Instant::now(), String::new());
-        Some(Self { origin: owner.origin()?, key, identity, expires, text })
+        Self { origin, key, identity, expires, text }
     }
 
     /// The same, with how the text begins.
