@@ -1,5 +1,6 @@
 //! `prove`: the proofs that a test run makes in short, at length.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
@@ -21,12 +22,27 @@ pub(crate) fn run(workspace: &Workspace, args: &ProveArgs) -> Result<ExitCode> {
          then {} kills",
         args.schedules, args.operations, args.kills
     ));
-    for mut command in [interleavings(workspace, args), faults(workspace, args)] {
-        if !command.status().context("start cargo")?.success() {
+    for command in [interleavings(workspace, args), faults(workspace, args)] {
+        if !passes(command)? {
             return Ok(ExitCode::FAILURE);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs it, with what it says of proofs on the terminal.
+fn passes(mut command: Command) -> Result<bool> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo")?;
+    if let Some(output) = child.stdout.take() {
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        lines.filter(|line| says_something(line)).for_each(console::say);
+    }
+    Ok(child.wait().context("wait for cargo")?.success())
+}
+
+/// Most crates have no proof, and say so in three lines.
+fn says_something(line: &str) -> bool {
+    !line.is_empty() && line != "running 0 tests" && !line.starts_with("test result: ok. 0 passed;")
 }
 
 fn interleavings(workspace: &Workspace, args: &ProveArgs) -> Command {
@@ -57,4 +73,22 @@ fn cargo_test(workspace: &Workspace, args: &ProveArgs, targets: &[&str], tests: 
         command.env("SUTRA_PROOF_SEED", seed.to_string());
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_of_a_proof_is_shown() {
+        let silent = [
+            "",
+            "running 0 tests",
+            "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 24 filtered out",
+        ];
+        assert!(!silent.into_iter().any(says_something));
+        let said =
+            ["running 2 tests", "test result: FAILED. 0 passed; 1 failed; 0 ignored", ".seed 7: Counts"];
+        assert!(said.into_iter().all(says_something));
+    }
 }

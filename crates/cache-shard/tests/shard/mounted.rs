@@ -63,7 +63,7 @@ async fn a_disk_that_is_really_full_costs_new_records_until_there_is_room() {
     assert!(degraded.contains("No space left"), "{degraded}");
     assert_eq!(all(&mut shard, there).await, vec![true; there as usize]);
     // As good after a kill, on a disk that is still full.
-    drop(program);
+    program.kill().await;
     let (program, mut shard) = start(&stage).await;
     assert!(program.degraded().await.is_some_and(|degraded| degraded.contains("No space left")));
     assert_eq!(all(&mut shard, there).await, vec![true; there as usize]);
@@ -72,7 +72,7 @@ async fn a_disk_that_is_really_full_costs_new_records_until_there_is_room() {
     std::fs::remove_file(filler).unwrap();
     program.recovers().await;
     assert_eq!(statuses(&mut shard, [1000]).await, [PutStatus::Accepted]);
-    drop(program);
+    program.kill().await;
     let (program, mut shard) = start(&stage).await;
     assert_eq!(all(&mut shard, there).await, vec![true; there as usize]);
     assert!(all(&mut shard, 1001).await[1000]);
@@ -88,7 +88,7 @@ async fn a_clear_on_a_disk_that_is_really_full_is_written() {
     fill(&stage.seen_from_here());
     put_until_full(&mut shard, RECORDS).await;
     shard.clear(ClearRequest { namespace: "n".to_owned() }).await.unwrap();
-    drop(program);
+    program.kill().await;
     let (program, mut shard) = start(&stage).await;
     assert_eq!(all(&mut shard, RECORDS).await, [false; RECORDS as usize]);
     program.stop().await;

@@ -72,6 +72,11 @@ impl Program {
         assert!(status.success(), "{status}");
     }
 
+    /// Kills it, and waits until it is gone: until then its directory is taken.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// `degraded` of a `/health` that answers 200.
     pub async fn degraded(&self) -> Option<String> {
         let (status, body) = http(self.address, "/health").await;

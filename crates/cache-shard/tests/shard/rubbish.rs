@@ -181,7 +181,7 @@ async fn a_segment_that_is_cut_under_a_running_shard_costs_what_was_cut_off() {
     assert!((15..=20).contains(&kept) && found[kept..].iter().all(|found| !found), "{found:?}");
     statuses(&mut shard, 0..RECORDS).await;
     assert_eq!(all(&mut shard, RECORDS).await, [true; RECORDS as usize]);
-    drop(program);
+    program.kill().await;
     let program = Program::start(directory.path()).await;
     assert_eq!(all(&mut client(program.address).await, RECORDS).await, [true; RECORDS as usize]);
 }
