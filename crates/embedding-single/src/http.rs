@@ -3,7 +3,7 @@
 //! ```text
 //!  observe ─▶ CORS ─┬─▶ /health /livez /metrics                      open, from the first second
 //!                   ├─▶ auth ─▶ /info /cache/stats /cache/clear
-//!                   └─▶ admission ─▶ auth ─▶ /embed
+//!                   └─▶ auth ─▶ admission ─▶ /embed /cache/similar
 //! ```
 
 mod cache;
