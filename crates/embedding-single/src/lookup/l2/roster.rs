@@ -69,6 +69,11 @@ impl Roster {
         self.members.get(self.rank(key)?)
     }
 
+    /// Whether any of them joined so lately that others may still hold its keys.
+    pub(super) fn is_joining(&self, now: Instant) -> bool {
+        self.members.len() > 1 && self.joins.iter().any(|join| now < join.fresh_until)
+    }
+
     /// Who owned `key` before its owner joined, as index of [`Self::members`], if that was so lately that it may still hold
     /// what the owner does not. Of the first list it is who would own it without the owner, which may be the last to have
     /// been added to it.

@@ -40,7 +40,7 @@ impl Search<'_> {
     pub(super) async fn run(&self, mut take: impl FnMut(usize, Found)) {
         let missing = self.ask_first(&mut take).await;
         let now = Instant::now();
-        if !missing.is_empty() && now < self.deadline {
+        if !missing.is_empty() && self.roster.is_joining(now) && now < self.deadline {
             self.ask_those_before(&missing, now, &mut take).await;
         }
     }
