@@ -1,4 +1,4 @@
-//! `bench serve`: load on the running grid, by `loadtest`. `bench engine`: the engine alone, by `engine-bench`.
+//! `bench serve`: load on the running grid, by `loadtest`. `bench engine`, `bench kernels`: the engine alone, by `engine-bench`.
 //! `bench cache`, `bench l1`: the caches beside their peers, `bench shards`: shards that come and go, by `cache-bench`.
 
 mod engine;
@@ -22,6 +22,11 @@ pub(crate) fn run_serve(workspace: &Workspace, args: Vec<OsString>) -> Result<Ex
     let state = State::load_running(workspace)?;
     let args = with_server_pids(state.as_ref(), with_url(state.as_ref().and_then(State::url), args)?);
     Err(workspace.become_binary("loadtest", args))
+}
+
+/// Becomes `engine-bench kernels`.
+pub(crate) fn run_kernels(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode> {
+    Err(workspace.become_binary("engine-bench", iter::once("kernels".into()).chain(args).collect()))
 }
 
 /// Becomes `cache-bench`, which finds the services beside itself; with `--http` they need a model.

@@ -113,6 +113,11 @@ pub(crate) enum Bench {
     /// [default: medium] and is fetched first. `cargo xtask bench engine --help` shows its options.
     #[command(disable_help_flag = true)]
     Engine(PassedOn),
+    /// Each kernel of the engine alone, on one thread, and its share of what the machine could do; nothing has to run
+    ///
+    /// Builds and starts `engine-bench kernels` with all arguments given. `cargo xtask bench kernels --help` shows its options.
+    #[command(disable_help_flag = true)]
+    Kernels(PassedOn),
     /// The cache: cache-shard alone, or in turns with redis-server and memcached (--peers); nothing has to run
     ///
     /// Builds and starts `cache-bench` with all arguments given. `cargo xtask bench cache --help` shows its options.

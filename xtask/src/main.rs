@@ -73,6 +73,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(Bench::Engine(args)) => bench::run_engine(&workspace, args.args),
         Command::Bench(Bench::Cache(args)) => bench::run_cache(&workspace, args.args),
         Command::Bench(Bench::Shards(args)) => bench::run_shards(&workspace, args.args),
+        Command::Bench(Bench::Kernels(args)) => bench::run_kernels(&workspace, args.args),
         Command::Bench(Bench::L1(args)) => bench::run_l1(&workspace, args.args),
         Command::Accuracy(args) => accuracy::run(&workspace, &args.args),
         Command::Test(args) => test::run(&workspace, &args),

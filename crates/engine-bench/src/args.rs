@@ -3,8 +3,10 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use engine::Pooling;
+
+use crate::micro::MicroArgs;
 
 const AFTER_HELP: &str = "\
 Tokenizing is not timed. Texts are computed in arrival order, as a queue would send them, and sorted by length. The share of \
@@ -15,8 +17,31 @@ Exit codes: 0 measured, 2 it could not start or the engine failed.";
 
 /// Measures the engine on real texts: texts and tokens a second, and the latency of a short query.
 #[derive(Debug, Parser)]
-#[command(name = "engine-bench", after_help = AFTER_HELP)]
+#[command(
+    name = "engine-bench",
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct Args {
+    /// Another part.
+    #[command(subcommand)]
+    pub(crate) part: Option<Part>,
+    /// What the main part takes.
+    #[command(flatten)]
+    pub(crate) engine: Option<EngineArgs>,
+}
+
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    /// Each kernel alone, on one thread: products, attention, the GELU and a norm, and their share of what the machine could do
+    Kernels(MicroArgs),
+}
+
+/// Flags of the engine.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EngineArgs {
     /// Directory with config.json, model.safetensors and tokenizer.json; `cargo xtask bench engine` also takes an alias or an id of the hub
     #[arg(long, value_name = "DIR")]
     pub(crate) model: PathBuf,

@@ -14,6 +14,7 @@
 //!  texts ─▶ token ids ─▶ ours (engine × way × threads) ─────┐ turns: A B C, A B C, …   report: table, JSON
 //!                   └──▶ peers (a Python process each) ─────┘──▶ seconds, vectors ───▶ work, peak: share of the peak
 //!            └──▶ sweep: lengths, batch sizes ─▶ plots (SVG)
+//!  micro: each kernel alone ─▶ its share of what the machine could do
 //! ```
 
 mod args;
@@ -27,6 +28,7 @@ mod peers;
 mod turns;
 
 mod sweep;
+mod micro;
 
 mod peak;
 mod work;
@@ -40,10 +42,18 @@ mod run;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
+use args::{Args, Part};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match run::run(&args::Args::parse()) {
+    let Args { part, engine } = Args::parse();
+    let report = match (part, engine) {
+        (Some(Part::Kernels(args)), _) => micro::run(&args),
+        (None, Some(args)) => run::run(&args),
+        (None, None) => Err(anyhow!("`--model` is missing")),
+    };
+    match report {
         Ok(text) => {
             // Nobody reads any more: the exit code still tells.
             writeln!(io::stdout(), "{text}").ok();

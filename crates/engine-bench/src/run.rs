@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail, ensure};
 use engine::{Engine, EngineConfig, LoadError, RaggedBatch};
 
-use crate::args::Args;
+use crate::args::EngineArgs;
 use crate::contestant::Contestant;
 use crate::machine::Machine;
 use crate::memory;
@@ -29,7 +29,7 @@ const SYNTHETIC_TOKENS: usize = 32_768;
 ///
 /// # Errors
 /// Where it could not start, or the engine failed.
-pub(crate) fn run(args: &Args) -> Result<String> {
+pub(crate) fn run(args: &EngineArgs) -> Result<String> {
     if args.random_nomic {
         random_model::provide(&args.model)?;
     }
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<String> {
 }
 
 /// What the process says that [`memory::of_a_process`] starts.
-fn only_memory(args: &Args, name: &str) -> Result<String> {
+fn only_memory(args: &EngineArgs, name: &str) -> Result<String> {
     let way = Way::all().find(|way| way.name() == name);
     let way = way.with_context(|| format!("`--only-memory-of` is {name}"))?;
     let texts = texts(args)?;
@@ -84,7 +84,7 @@ fn only_memory(args: &Args, name: &str) -> Result<String> {
 }
 
 /// Those of the file, or random ones.
-fn texts(args: &Args) -> Result<Texts> {
+fn texts(args: &EngineArgs) -> Result<Texts> {
     let Some(tokens) = args.synthetic else {
         return Texts::read(&args.model, args.texts.as_deref(), args.count, args.tokens_max);
     };
@@ -93,7 +93,7 @@ fn texts(args: &Args) -> Result<Texts> {
 }
 
 /// Cost against length and batch size, of everything this CPU has, on all cores.
-fn plots(args: &Args, dir: &Path) -> Result<String> {
+fn plots(args: &EngineArgs, dir: &Path) -> Result<String> {
     let threads = args.threads.first().map_or_else(all_cores, |threads| Ok(*threads))?;
     let (mut curves, mut drawn) = (Vec::new(), Vec::new());
     for way in Way::all().filter(|way| is_asked(args, *way)) {
@@ -113,13 +113,13 @@ fn plots(args: &Args, dir: &Path) -> Result<String> {
 }
 
 /// The vectors that all others are compared with: ours in float32.
-fn reference(args: &Args, texts: &Texts) -> Result<Vec<Vec<f32>>> {
+fn reference(args: &EngineArgs, texts: &Texts) -> Result<Vec<Vec<f32>>> {
     let engine = load(args, Way::FLOAT32, all_cores()?)?;
     Ours::new(engine, texts, args.batch_texts)?.vectors()
 }
 
 /// Every way to compute that this CPU has, on each number of threads.
-fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
+fn ours(args: &EngineArgs, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
     let asked: Vec<Way> = Way::all().filter(|way| is_asked(args, *way)).collect();
     let known: Vec<String> = Way::all().map(Way::name).collect();
     let is_known = |name: &String| known.contains(name);
@@ -150,7 +150,7 @@ fn ours(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Res
 }
 
 /// All peers on as many threads as ours have.
-fn peers(args: &Args, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
+fn peers(args: &EngineArgs, texts: &Texts, left_out: &mut Vec<(String, String)>) -> Result<Vec<Entry>> {
     let [(threads, _)] = threads(args)?[..] else {
         bail!("`--threads` names several numbers, with `--peers` one is compared");
     };
@@ -177,7 +177,7 @@ fn note(left_out: &mut Vec<(String, String)>, way: Way, reason: &str) {
     }
 }
 
-fn label(args: &Args, way: Way, computes_with: &'static str, threads: NonZeroUsize) -> Label {
+fn label(args: &EngineArgs, way: Way, computes_with: &'static str, threads: NonZeroUsize) -> Label {
     Label {
         side: Side::Ours,
         name: format!("ours {}", way.name()),
@@ -187,12 +187,12 @@ fn label(args: &Args, way: Way, computes_with: &'static str, threads: NonZeroUsi
     }
 }
 
-fn is_asked(args: &Args, way: Way) -> bool {
+fn is_asked(args: &EngineArgs, way: Way) -> bool {
     args.compute.is_empty() || args.compute.contains(&way.name())
 }
 
 /// Both orders where the user names the threads and on all cores; on one thread that is only there to compare with, one.
-fn threads(args: &Args) -> Result<Vec<(NonZeroUsize, &'static [Order])>> {
+fn threads(args: &EngineArgs) -> Result<Vec<(NonZeroUsize, &'static [Order])>> {
     const BOTH: &[Order] = &[Order::Arrival, Order::Sorted];
     // Synthetic texts are of one length.
     let orders = if args.synthetic.is_some() { &BOTH[..1] } else { BOTH };
@@ -208,7 +208,7 @@ fn all_cores() -> Result<NonZeroUsize> {
     Ok(available_parallelism()?)
 }
 
-fn load(args: &Args, way: Way, threads: NonZeroUsize) -> Result<Engine, LoadError> {
+fn load(args: &EngineArgs, way: Way, threads: NonZeroUsize) -> Result<Engine, LoadError> {
     let config = EngineConfig {
         pooling: args.pooling,
         tokens_max: args.tokens_max.get(),

@@ -17,14 +17,14 @@ impl Way {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let isas = Isa::ALL.into_iter().filter(|isa| *isa != Isa::Amx);
         isas.flat_map(|isa| Compute::ALL.map(|compute| Self { compute, isa }))
-            .filter(|way| way.compute != Compute::Bfloat16 || way.isa != Isa::Portable)
+            .filter(|way| way.compute != Compute::Bfloat16 || !matches!(way.isa, Isa::Avx2 | Isa::Portable))
     }
 
     /// Its name on the command line and in tables.
     pub(crate) fn name(self) -> String {
         match self.isa {
             Isa::Auto => self.compute.name().to_owned(),
-            isa @ (Isa::Amx | Isa::Avx512 | Isa::Portable) => {
+            isa @ (Isa::Amx | Isa::Avx512 | Isa::Avx2 | Isa::Portable) => {
                 format!("{}-{}", self.compute.name(), isa.name())
             }
         }
@@ -45,6 +45,8 @@ mod tests {
             "int8-avx512",
             "bfloat16-avx512",
             "float32-avx512",
+            "int8-avx2",
+            "float32-avx2",
             "int8-portable",
             "float32-portable",
         ];

@@ -9,6 +9,7 @@ use crate::error::LoadError;
 const AMX_TIER: &str = "amx-bf16";
 const AVX512_BF16_TIER: &str = "avx512-bf16";
 const AVX512_TIER: &str = "avx512";
+const AVX2_TIER: &str = "avx2";
 const PORTABLE_TIER: &str = "portable";
 
 /// What a model is computed in.
@@ -62,11 +63,12 @@ impl Compute {
             }
             (Self::Bfloat16 | Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
             (Self::Bfloat16, Isa::Avx512) => Ok(Tier::force(AVX512_BF16_TIER)?),
-            (Self::Bfloat16, Isa::Portable) => {
+            (Self::Bfloat16, Isa::Avx2 | Isa::Portable) => {
                 Err(LoadError::Isa { compute: self.name(), needed: AVX512_BF16_TIER, forced: isa.name() })
             }
             (Self::Float32, Isa::Auto) => {
-                Ok(Tier::force(AVX512_TIER).or_else(|_| Tier::force(PORTABLE_TIER))?)
+                let wide = Tier::force(AVX512_TIER).or_else(|_| Tier::force(AVX2_TIER));
+                Ok(wide.or_else(|_| Tier::force(PORTABLE_TIER))?)
             }
             // Tiles do not multiply float32; a CPU that has them has AVX-512.
             (Self::Float32, Isa::Amx) => Ok(Tier::force(AMX_TIER).and_then(|_| Tier::force(AVX512_TIER))?),
@@ -75,6 +77,7 @@ impl Compute {
             (Self::Int8, Isa::Avx512) => {
                 Ok(Tier::force(AVX512_BF16_TIER).or_else(|_| Tier::force(AVX512_TIER))?)
             }
+            (Self::Float32 | Self::Int8, Isa::Avx2) => Ok(Tier::force(AVX2_TIER)?),
             (Self::Float32 | Self::Int8, Isa::Portable) => Ok(Tier::force(PORTABLE_TIER)?),
         }
     }
@@ -90,13 +93,15 @@ pub enum Isa {
     Amx,
     /// AVX-512, with VNNI for int8 and its bfloat16 where the CPU has them.
     Avx512,
+    /// AVX2 and FMA, in 256-bit registers.
+    Avx2,
     /// What every CPU has.
     Portable,
 }
 
 impl Isa {
     /// All there are, whether this CPU has them or not.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Amx, Self::Avx512, Self::Portable];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Amx, Self::Avx512, Self::Avx2, Self::Portable];
 
     /// A word for it, in lower case.
     #[must_use]
@@ -105,6 +110,7 @@ impl Isa {
             Self::Auto => "auto",
             Self::Amx => "amx",
             Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
             Self::Portable => "portable",
         }
     }
@@ -139,10 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn forced_avx512_and_portable_code_never_use_tiles() {
-        for (isa, names) in
-            [(Isa::Avx512, ["avx512", "avx512-vnni"]), (Isa::Portable, ["portable", "avx2-int8"])]
-        {
+    fn forced_instructions_are_used_and_no_others() {
+        for (isa, names) in [
+            (Isa::Avx512, ["avx512", "avx512-vnni"]),
+            (Isa::Avx2, ["avx2", "avx2-int8"]),
+            (Isa::Portable, ["portable", "avx2-int8"]),
+        ] {
             for (compute, name) in [Compute::Float32, Compute::Int8].into_iter().zip(names) {
                 match instructions(compute, isa) {
                     // Not every CPU has VNNI, or AVX2.
@@ -151,7 +159,7 @@ mod tests {
                             compute == Compute::Int8 && ["avx2-int8", "portable-int8"].contains(&found);
                         assert!(found == name || slower, "{compute:?}: {found}");
                     }
-                    Err(error) => assert!(error.contains("which have portable"), "{error}"),
+                    Err(error) => assert!(error.contains("not offered by this CPU"), "{error}"),
                 }
             }
         }

@@ -16,7 +16,6 @@ mod pack;
 mod panels;
 mod portable;
 mod sight;
-#[cfg(target_arch = "x86_64")]
 mod softmax;
 
 use std::ops::Range;
@@ -196,7 +195,9 @@ unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scrat
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            (Layout::Rows(values), SharedLayout::Rows(out)) if scratch.tier().kind() == Kind::Avx512 => {
+            (Layout::Rows(values), SharedLayout::Rows(out))
+                if matches!(scratch.tier().kind(), Kind::Avx512 | Kind::Avx2) =>
+            {
                 panels::attend(values, part, out, scratch);
             }
             (Layout::Rows(values), SharedLayout::Rows(out)) => portable::attend(values, part, out, scratch),

@@ -1,5 +1,7 @@
 //! `exp` of f32: 2 to the power `n + f`, `n` whole, and a polynomial for `f` in [0, 1) that is 7.5e-8 from it.
 
+use crate::multiply_add::MultiplyAdd;
+
 /// Coefficients of 2^f on [0, 1], the constant first.
 #[cfg(target_arch = "x86_64")]
 const TWO_TO_THE: [f32; 6] =
@@ -12,7 +14,7 @@ const TWO_TO_THE_SHORT: [f32; 4] = [0.999_925_2, 0.695_833_56, 0.226_067_16, 0.0
 /// `eˣ` in plain Rust, written so that the compiler turns many of them into vectors: no call, no branch. Relative error
 /// below 3e-7 between -87 and 88, beyond which it stays as it is there: 1e-38 and 1e38. NaN stays NaN.
 #[inline(always)]
-pub(crate) fn exp(value: f32) -> f32 {
+pub(crate) fn exp<M: MultiplyAdd>(value: f32) -> f32 {
     /// Added and taken away again, it rounds to a whole number; its low bits then are that number.
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
     const LN_2_HIGH: f32 = 0.693_359_4; // few bits, so that its product with a whole number is exact
@@ -21,16 +23,16 @@ pub(crate) fn exp(value: f32) -> f32 {
     // Comparisons let NaN through, f32::clamp would too, but min and max would not.
     let value = if value < -87.0 { -87.0 } else { value };
     let value = if value > 88.0 { 88.0 } else { value };
-    let shifted = value * std::f32::consts::LOG2_E + ROUND;
+    let shifted = M::multiply_add(value, std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
-    let rest = (value - whole * LN_2_HIGH) - whole * LN_2_LOW;
+    let rest = M::multiply_add(whole, -LN_2_LOW, M::multiply_add(whole, -LN_2_HIGH, value));
     // e^rest on |rest| ≤ ln 2 / 2, fitted for the least relative error (3e-9 before rounding).
     let p = 0.001_381_461_7;
-    let p = p * rest + 0.008_368_71;
-    let p = p * rest + 0.041_668_39;
-    let p = p * rest + 0.166_665_21;
-    let p = p * rest + 0.499_999_94;
-    let power = (p * rest * rest + rest) + 1.0;
+    let p = M::multiply_add(p, rest, 0.008_368_71);
+    let p = M::multiply_add(p, rest, 0.041_668_39);
+    let p = M::multiply_add(p, rest, 0.166_665_21);
+    let p = M::multiply_add(p, rest, 0.499_999_94);
+    let power = M::multiply_add(p * rest, rest, rest) + 1.0;
     power * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 

@@ -9,7 +9,9 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod avx512;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;
 pub(crate) mod int8;
@@ -46,7 +48,7 @@ unsafe fn apply_share(
     scratch: &mut Scratch,
 ) {
     // SAFETY: as the caller says of the share. Weights in tiles are made for a tier with AMX bf16 or with bf16 in 512-bit
-    // registers, those in panels for one with AVX-512, and a tier proves that the CPU has it.
+    // registers, those in panels for one with AVX-512 or AVX2, and a tier proves that the CPU has it.
     unsafe {
         match (&linear.weights, &input.layout) {
             #[cfg(target_arch = "x86_64")]
@@ -78,12 +80,34 @@ unsafe fn apply_share(
 fn rows_at_once(kind: Kind) -> usize {
     match kind {
         Kind::AmxBf16 | Kind::Portable => BLOCK,
-        Kind::Avx512Bf16 | Kind::Avx512 => ROWS,
+        Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS,
+    }
+}
+
+/// How a product with panels is cut into pieces.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Rows whose sums are finished at once.
+    rows: usize,
+    /// Inputs that all these rows are multiplied with before the next ones are read.
+    inputs: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Cut {
+    /// Twelve rows of 512-bit registers read a line of weights so seldom that it may come from the L2 cache; three of 256
+    /// bits read it four times as often, from a stretch that stays in the L1 cache.
+    fn of(kind: Kind, inputs: usize) -> Self {
+        match kind {
+            Kind::Avx2 => Self { rows: 96, inputs: 128 },
+            _ => Self { rows: ROWS, inputs },
+        }
     }
 }
 
 /// # Safety
-/// The CPU has AVX-512, and nobody else computes this share.
+/// The CPU has AVX-512, or AVX2 and FMA where the tier is that of AVX2, and nobody else computes this share.
 #[cfg(target_arch = "x86_64")]
 unsafe fn apply_panels(
     linear: &PackedLinear,
@@ -92,15 +116,31 @@ unsafe fn apply_panels(
     (sink, share): (Sink<'_>, Share),
     sums: &mut [f32],
 ) {
-    let depth = linear.inputs();
+    let (kind, depth) = (linear.tier().kind(), linear.inputs());
+    let cut = Cut::of(kind, depth);
     for panel in share.panels {
         let weights = &weights[panel * depth * BLOCK..][..depth * BLOCK];
-        for row in share.rows.clone().step_by(ROWS) {
-            let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
-            let left = Left { values: &rows[row * depth..], stride: depth, rows: place.rows };
-            multiply(left, weights, sums, BLOCK);
+        for row in share.rows.clone().step_by(cut.rows) {
+            let place = Place { row, rows: cut.rows.min(share.rows.end - row), panel };
+            let mut begin = Begin::AtZero;
+            for (stretch, weights) in weights.chunks(cut.inputs * BLOCK).enumerate() {
+                let values = &rows[row * depth + stretch * cut.inputs..];
+                multiply(
+                    kind,
+                    Left { values, stride: depth, rows: place.rows },
+                    weights,
+                    (sums, BLOCK),
+                    begin,
+                );
+                begin = Begin::AtSums;
+            }
             // SAFETY: as the caller says.
-            unsafe { output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows) };
+            unsafe {
+                match kind {
+                    Kind::Avx2 => output::portable::finish_avx2(sink, place, (sums, BLOCK), &linear.bias),
+                    _ => output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows),
+                }
+            }
         }
     }
 }
@@ -123,10 +163,10 @@ fn fetch_ahead<T>(weights: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_byte_add(AHEAD_BYTES).cast()) };
 }
 
-/// Rows that are multiplied at once in 512-bit registers.
+/// Rows that are multiplied at once in 512-bit registers, and a multiple of those in 256-bit ones.
 pub(crate) const ROWS: usize = 12;
 
-/// Up to [`ROWS`] rows, `stride` values from one to the next.
+/// Some rows, `stride` values from one to the next.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left<'a> {
@@ -135,17 +175,37 @@ pub(crate) struct Left<'a> {
     pub(crate) rows: usize,
 }
 
-/// `left` times a panel `(depth, 32)`, into `sums` `(rows, 32)` whose rows are `sums_stride` apart. Only for the tier with
-/// AVX-512, which alone has panels.
+/// What a product is added to.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    AtZero,
+    /// What stands where the sums go: those of the inputs before.
+    AtSums,
+}
+
+/// `left` times a panel `(depth, 32)`, into sums `(rows, 32)` whose rows are as far apart as is said beside them. Only for
+/// the tiers that have panels, `kind` being that of the tier.
 ///
 /// # Panics
 /// If a slice is too short for the shape.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], sums_stride: usize) {
+pub(crate) fn multiply(
+    kind: Kind,
+    left: Left<'_>,
+    panel: &[f32],
+    (sums, stride): (&mut [f32], usize),
+    begin: Begin,
+) {
     let depth = panel.len() / BLOCK;
     let last = left.rows - 1;
-    assert!(left.rows <= ROWS && depth <= left.stride && last * left.stride + depth <= left.values.len());
-    assert!(last * sums_stride + BLOCK <= sums.len());
-    // SAFETY: panels are made for a tier that proves AVX-512; the shapes are checked above.
-    unsafe { avx512::multiply(left, panel, sums, sums_stride) }
+    assert!(depth <= left.stride && last * left.stride + depth <= left.values.len());
+    assert!(last * stride + BLOCK <= sums.len());
+    // SAFETY: panels are made for tiers that prove AVX-512 or AVX2 with FMA; the shapes are checked above.
+    unsafe {
+        match kind {
+            Kind::Avx2 => avx2::multiply(left, panel, sums, stride, begin),
+            _ => avx512::multiply(left, panel, sums, stride, begin),
+        }
+    }
 }

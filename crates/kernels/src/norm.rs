@@ -118,6 +118,9 @@ impl LayerNorm {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512.
             Kind::Avx512 => unsafe { avx512::apply(self, row) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above, of AVX2.
+            Kind::Avx2 => unsafe { portable::apply_avx2(self, row) },
             _ => portable::apply(self, row),
         }
     }

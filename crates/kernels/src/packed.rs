@@ -13,7 +13,7 @@ use crate::tier::{Kind, Tier};
 /// ```text
 ///  a panel is 32 outputs; panels follow one another, each padded with zeros
 ///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
-///   AVX-512:  for every input a line of 32 outputs, f32
+///   AVX-512, AVX2: for every input a line of 32 outputs, f32
 ///   portable: for every input a line of all outputs, f32
 /// ```
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl PackedLinear {
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
             Kind::AmxBf16 | Kind::Avx512Bf16 => Weights::Tiles(tiles(weights, inputs)),
-            Kind::Avx512 => Weights::Panels(panels(weights, inputs)),
+            Kind::Avx512 | Kind::Avx2 => Weights::Panels(panels(weights, inputs)),
             Kind::Portable => Weights::Matrix(matrix(weights, inputs)),
         })
     }

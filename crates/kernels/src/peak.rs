@@ -12,7 +12,7 @@ use crate::convert::to_bf16;
 use crate::linear::int8::{self, STEP};
 use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::{Left, ROWS, bf16, multiply};
+use crate::linear::{Begin, Left, ROWS, bf16, multiply};
 use crate::quantise::LINE;
 use crate::tier::{Int8Kind, Kind, Tier};
 
@@ -89,11 +89,13 @@ fn run(tier: Tier, runs: u32) -> f64 {
             ROWS
         }
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx512 => {
-            let (left, panel) = (filled(ROWS * DEPTH, float), filled(DEPTH * BLOCK, float));
+        kind @ (Kind::Avx512 | Kind::Avx2) => {
+            // Half the panel at a time, which is 16 KiB.
+            let (left, panel) = (filled(ROWS * DEPTH / 2, float), filled(DEPTH / 2 * BLOCK, float));
+            let left = Left { values: &left, stride: DEPTH / 2, rows: ROWS };
             let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
-            for _ in 0..runs {
-                multiply(Left { values: &left, stride: DEPTH, rows: ROWS }, &panel, &mut sums, BLOCK);
+            for _ in 0..2 * runs {
+                multiply(kind, left, &panel, (&mut sums, BLOCK), Begin::AtZero);
             }
             std::hint::black_box(&sums);
             ROWS
@@ -123,7 +125,9 @@ fn run_int8(kind: Int8Kind, runs: u32) -> f64 {
             BLOCK
         }
         _ => {
-            let lines = filled(int8::ROWS * DEPTH, |number| number.to_le_bytes()[3]);
+            // Any bits are numbers in either form; those of sixteen bits are larger than they would be, to no other sum's harm.
+            let bytes = int8::ROWS * DEPTH / LINE * kind.form().line_bytes();
+            let lines = filled(bytes, |number| number.to_le_bytes()[3]);
             let panel = filled(DEPTH / LINE * STEP, |number| number.to_le_bytes()[3].cast_signed());
             let (begins, mut sums) = (Aligned::zeros(BLOCK), Aligned::zeros(int8::ROWS * BLOCK));
             for _ in 0..runs {

@@ -8,6 +8,8 @@
 //! NaN, and with it everything that is made of the row.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
 
@@ -18,11 +20,11 @@ use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::Kind;
 
-/// Columns of int8 that lie together: one cache line, and one row of a tile.
+/// Columns that lie together: as int8 one cache line, and one row of a tile.
 pub(crate) const LINE: usize = 64;
 
 /// What is quantised at once: rows of this size stay in the L2 cache while all weights pass by.
-const ROOM_LINES: usize = 512 * 1024 / LINE;
+const ROOM_BYTES: usize = 512 * 1024;
 /// Narrow rows are not quantised more at once than this, an odd number of tiles.
 const ROWS_MAX: usize = 31 * BLOCK;
 
@@ -33,14 +35,24 @@ pub(crate) enum Form {
     Signed,
     /// As `q + 128` in uint8.
     Raised,
+    /// As int16.
+    Wide,
 }
 
 impl Form {
     /// What the bits of an int8 are combined with by exclusive or.
     fn flip(self) -> u8 {
         match self {
-            Self::Signed => 0,
+            Self::Signed | Self::Wide => 0,
             Self::Raised => 0x80,
+        }
+    }
+
+    /// Bytes of [`LINE`] columns.
+    pub(crate) fn line_bytes(self) -> usize {
+        match self {
+            Self::Signed | Self::Raised => LINE,
+            Self::Wide => 2 * LINE,
         }
     }
 }
@@ -48,7 +60,7 @@ impl Form {
 /// Quantised rows, in memory that is taken once.
 ///
 /// ```text
-///  blocks of 64 columns, each row of a block one cache line, `stride` lines from one block to the next
+///  blocks of 64 columns, each row of a block a line, `stride` lines from one block to the next
 ///   block 0: row 0, row 1, …, row n, slack        block 1: row 0, …
 /// ```
 /// The slack fills the last pair of tiles; what is in there is never used. Columns behind the last one meet weights that
@@ -67,16 +79,16 @@ impl Quantised {
     }
 
     /// Makes room for rows of `width` and says how many fit at once. Memory is taken at the first call, and again only
-    /// for rows of more than sixteen thousand columns.
-    pub(crate) fn reserve(&mut self, width: usize) -> usize {
-        let steps = width.div_ceil(LINE);
-        let lines = ROOM_LINES.max(steps * BLOCK);
-        if self.values.len() < lines * LINE {
-            self.values = Aligned::zeros(lines * LINE);
+    /// for rows of more than eight thousand columns.
+    pub(crate) fn reserve(&mut self, width: usize, form: Form) -> usize {
+        let row_bytes = width.div_ceil(LINE) * form.line_bytes();
+        let room = ROOM_BYTES.max(row_bytes * BLOCK);
+        if self.values.len() < room {
+            self.values = Aligned::zeros(room);
             self.scales = Aligned::zeros(ROWS_MAX);
         }
         // An odd number of tiles, so that neighbouring blocks do not share the sets of the L1 cache.
-        self.stride = (lines / steps / BLOCK - 1) / 2 * 2 * BLOCK + BLOCK;
+        self.stride = (room / row_bytes / BLOCK - 1) / 2 * 2 * BLOCK + BLOCK;
         self.stride = self.stride.min(ROWS_MAX);
         self.stride
     }
@@ -84,17 +96,17 @@ impl Quantised {
     /// Quantises `rows` of `input`, for whose width there is room.
     pub(crate) fn fill(&mut self, input: &Activations, rows: Range<usize>, form: Form) {
         assert!(rows.len() <= self.stride && rows.end <= input.rows());
-        assert!(input.width().div_ceil(LINE) * self.stride * LINE <= self.values.len());
-        let to = Lines {
-            values: &mut self.values,
-            scales: &mut self.scales,
-            stride: self.stride,
-            flip: form.flip(),
-        };
-        match input.tier().kind() {
+        assert!(input.width().div_ceil(LINE) * self.stride * form.line_bytes() <= self.values.len());
+        let to = Lines { values: &mut self.values, scales: &mut self.scales, stride: self.stride, form };
+        match (form, input.tier().kind()) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the tier proves that the CPU has AVX2, which all have that have AVX-512.
+            (Form::Wide, Kind::Avx512 | Kind::Avx2) => unsafe { avx2::fill(input, rows, to) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX-512.
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 => unsafe { avx512::fill(input, rows, to) },
+            (Form::Signed | Form::Raised, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {
+                avx512::fill(input, rows, to);
+            },
             _ => portable::fill(input, rows, to),
         }
     }
@@ -116,12 +128,13 @@ struct Lines<'a> {
     values: &'a mut [u8],
     scales: &'a mut [f32],
     stride: usize,
-    flip: u8,
+    form: Form,
 }
 
 impl Lines<'_> {
     fn line(&mut self, block: usize, row: usize) -> &mut [u8] {
-        &mut self.values[(block * self.stride + row) * LINE..][..LINE]
+        let bytes = self.form.line_bytes();
+        &mut self.values[(block * self.stride + row) * bytes..][..bytes]
     }
 }
 
@@ -173,15 +186,24 @@ mod tests {
     /// `values` quantised, then made floats again.
     fn there_and_back(input: &Activations, form: Form) -> Vec<f32> {
         let mut quantised = Quantised::new();
-        quantised.reserve(input.width());
+        quantised.reserve(input.width(), form);
         quantised.fill(input, 0..input.rows(), form);
         let (lines, stride) = quantised.lines();
         let places = (0..input.rows()).flat_map(|row| (0..input.width()).map(move |column| (row, column)));
         let value = |(row, column): (usize, usize)| {
-            let bits = lines[(column / LINE * stride + row) * LINE + column % LINE] ^ form.flip();
+            let number_bytes = form.line_bytes() / LINE;
+            let number = (column / LINE * stride + row) * LINE + column % LINE;
+            // The low byte of what is within -127 ..= 127 says all of it.
+            let bits = lines[number * number_bytes] ^ form.flip();
             f32::from(bits.cast_signed()) * quantised.scales()[row]
         };
         places.map(value).collect()
+    }
+
+    /// Those that a tier may be asked for.
+    fn forms(tier: crate::Tier) -> Vec<Form> {
+        let wide = ["avx512", "avx2"].contains(&tier.name()).then_some(Form::Wide);
+        [Form::Signed, Form::Raised].into_iter().chain(wide).collect()
     }
 
     fn filled(tier: crate::Tier, values: &[f32], width: usize) -> Activations {
@@ -194,11 +216,12 @@ mod tests {
     fn room_is_for_an_odd_number_of_tiles_of_any_width() {
         let mut quantised = Quantised::new();
         for width in [1, 63, 64, 65, 384, 1536, 3072, 16_384, 20_000] {
-            let rows = quantised.reserve(width);
+            let rows = quantised.reserve(width, Form::Signed);
             assert_eq!(rows % 64, 32, "{width}");
             assert!(width.div_ceil(LINE) * rows * LINE <= quantised.values.len(), "{width}");
         }
-        assert_eq!(quantised.reserve(1536), 288);
+        assert_eq!(quantised.reserve(1536, Form::Signed), 288);
+        assert_eq!(quantised.reserve(1536, Form::Wide), 160);
     }
 
     proptest! {
@@ -210,7 +233,7 @@ mod tests {
             let values = &values[..values.len() / width * width];
             for tier in testing::tiers("value_moves_by_at_most_half_a_step") {
                 let input = filled(tier, values, width);
-                for form in [Form::Signed, Form::Raised] {
+                for form in forms(tier) {
                     let found = there_and_back(&input, form);
                     let given = input.to_rows();
                     for (found, given) in found.chunks_exact(width).zip(given.chunks_exact(width)) {

@@ -51,11 +51,13 @@ impl Scratch {
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
             },
-            Kind::Avx512 => Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) },
+            Kind::Avx512 | Kind::Avx2 => {
+                Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) }
+            }
             Kind::Portable => Text::InPlace,
         };
         let sums = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 => ROWS_TOGETHER * BLOCK,
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
             Kind::Portable => (portable::ROWS * portable::COLUMNS).max(BLOCK * head_width),
         };
         Self {

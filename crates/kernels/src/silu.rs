@@ -1,10 +1,12 @@
 //! The SiLU, `v / (1 + e⁻ᵛ)`.
 
 use crate::exp::exp;
+use crate::multiply_add::MultiplyAdd;
 
 /// The SiLU of one value.
-pub(crate) fn silu(value: f32) -> f32 {
-    value / (1.0 + exp(-value))
+#[inline(always)]
+pub(crate) fn silu<M: MultiplyAdd>(value: f32) -> f32 {
+    value / (1.0 + exp::<M>(-value))
 }
 
 /// Sixteen values at once.
@@ -28,11 +30,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::multiply_add::Separate;
     use crate::testing;
 
     /// Every way there is here.
     fn all(value: f32, test: &str) -> Vec<f32> {
-        let mut found = vec![silu(value)];
+        let mut found = vec![silu::<Separate>(value)];
         #[cfg(target_arch = "x86_64")]
         if testing::has_avx512(test) {
             use std::arch::x86_64::*;
@@ -42,6 +45,10 @@ mod tests {
             }
             // SAFETY: the CPU has AVX-512, as was just asked.
             found.push(unsafe { first(value) });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if testing::has_avx2(test) {
+            found.push(silu::<crate::multiply_add::Fused>(value));
         }
         found
     }

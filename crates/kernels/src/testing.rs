@@ -20,6 +20,12 @@ pub(crate) fn has_avx512(test: &str) -> bool {
     tiers(test).iter().any(|tier| tier.name() == "avx512")
 }
 
+/// Whether AVX2 can be tested.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2(test: &str) -> bool {
+    tiers(test).iter().any(|tier| tier.name() == "avx2")
+}
+
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
 fn skip(test: &str, reason: &str) {
     let skipped = format!("kernels::{test}: {reason}\n");

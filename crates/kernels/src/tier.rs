@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Avx512Bf16,
     /// f32 in 512-bit registers.
     Avx512,
+    /// f32 in 256-bit registers.
+    Avx2,
     /// f32, plain Rust.
     Portable,
 }
@@ -47,7 +49,7 @@ pub enum TierError {
     },
 }
 
-const KINDS: [Kind; 4] = [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Portable];
+const KINDS: [Kind; 5] = [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Avx2, Kind::Portable];
 
 impl Kind {
     fn name(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Kind {
             Self::AmxBf16 => "amx-bf16",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
             Self::Portable => "portable",
         }
     }
@@ -65,6 +68,7 @@ impl Kind {
             Self::AmxBf16 => x86::has_amx_bf16(),
             Self::Avx512Bf16 => x86::has_avx512_bf16(),
             Self::Avx512 => x86::has_avx512(),
+            Self::Avx2 => x86::has_avx2(),
             Self::Portable => true,
         }
     }
@@ -88,7 +92,7 @@ impl Tier {
         KINDS.into_iter().filter(|kind| kind.is_available()).map(Self).collect()
     }
 
-    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512` or `portable`.
+    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512`, `avx2` or `portable`.
     ///
     /// # Errors
     /// If there is no such name, or this CPU or its kernel does not offer it; the error names what there is.
@@ -105,7 +109,7 @@ impl Tier {
 
     /// The names of all tiers, had here or not, the fastest first.
     #[must_use]
-    pub fn names() -> [&'static str; 4] {
+    pub fn names() -> [&'static str; 5] {
         KINDS.map(Kind::name)
     }
 
@@ -120,7 +124,7 @@ impl Tier {
     pub fn rounds_to_bfloat16(self) -> bool {
         match self.0 {
             Kind::AmxBf16 | Kind::Avx512Bf16 => true,
-            Kind::Avx512 | Kind::Portable => false,
+            Kind::Avx512 | Kind::Avx2 | Kind::Portable => false,
         }
     }
 
@@ -155,7 +159,7 @@ mod tests {
         let error = Tier::force("sse9").unwrap_err().to_string();
         assert_eq!(
             error,
-            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, portable"
+            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, avx2, portable"
         );
     }
 }

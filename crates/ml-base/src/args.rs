@@ -37,6 +37,8 @@ pub enum CpuIsa {
     Amx,
     /// AVX-512, with its bfloat16 and, for int8, VNNI where they are there; never tiles.
     Avx512,
+    /// AVX2 and FMA, for float32 and int8; never 512 bits.
+    Avx2,
     /// Plain code, on any CPU.
     Portable,
 }
@@ -47,6 +49,7 @@ impl From<CpuIsa> for engine::Isa {
             CpuIsa::Auto => Self::Auto,
             CpuIsa::Amx => Self::Amx,
             CpuIsa::Avx512 => Self::Avx512,
+            CpuIsa::Avx2 => Self::Avx2,
             CpuIsa::Portable => Self::Portable,
         }
     }

@@ -109,9 +109,9 @@ fn tiers(test: &str, names: &[&str]) -> Vec<Tier> {
     names.iter().filter_map(force).collect()
 }
 
-const FLOAT32: [&str; 2] = ["avx512", "portable"];
+const FLOAT32: [&str; 3] = ["avx512", "avx2", "portable"];
 const BFLOAT16: [&str; 2] = ["amx-bf16", "avx512-bf16"];
-const ALL: [&str; 4] = ["amx-bf16", "avx512-bf16", "avx512", "portable"];
+const ALL: [&str; 5] = ["amx-bf16", "avx512-bf16", "avx512", "avx2", "portable"];
 
 #[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
 fn skip(test: &str, reason: &str) {

@@ -51,7 +51,9 @@ pub(super) fn choose(model_dir: &Path, compute: Compute, isa: Isa) -> Result<Pat
     let file = model_dir.join(first(model_dir, wanted).ok_or_else(missing)?);
     match isa {
         Isa::Auto => Ok(file),
-        Isa::Amx | Isa::Avx512 | Isa::Portable => Err(LoadError::OnnxIsa { file, forced: isa.name() }),
+        Isa::Amx | Isa::Avx512 | Isa::Avx2 | Isa::Portable => {
+            Err(LoadError::OnnxIsa { file, forced: isa.name() })
+        }
     }
 }
 

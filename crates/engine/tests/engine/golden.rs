@@ -15,11 +15,11 @@ const COSINE_MIN: f32 = 0.9995;
 const INT8_COSINE_MEAN: f32 = 0.995;
 const INT8_COSINE_MIN: f32 = 0.97;
 /// All that multiply int8.
-const ISAS: [Isa; 3] = [Isa::Amx, Isa::Avx512, Isa::Portable];
+const ISAS: [Isa; 4] = [Isa::Amx, Isa::Avx512, Isa::Avx2, Isa::Portable];
 /// Largest |Δ| between a text alone and in a batch: only the order of additions within a product may differ.
 const BATCH_TOLERANCE: f32 = 1e-6;
 /// All that multiply float32, but for tiles.
-const FLOAT32: [Isa; 2] = [Isa::Avx512, Isa::Portable];
+const FLOAT32: [Isa; 3] = [Isa::Avx512, Isa::Avx2, Isa::Portable];
 struct Golden {
     engine: Engine,
     texts: Vec<TokenIds>,
@@ -140,8 +140,10 @@ fn goldens_in_int8_point_nearly_the_same_way_with_all_instructions() {
 #[test]
 fn a_vector_does_not_depend_on_its_batch() {
     let test = "a_vector_does_not_depend_on_its_batch";
-    // bfloat16 is multiplied in tiles only.
-    let isas = |compute| if compute == Compute::Bfloat16 { &[Isa::Amx][..] } else { &Isa::ALL[..] };
+    let isas = |compute| match compute {
+        Compute::Bfloat16 => &[Isa::Amx, Isa::Avx512][..],
+        Compute::Float32 | Compute::Int8 => &Isa::ALL[..],
+    };
     let ways =
         Compute::ALL.into_iter().flat_map(|compute| isas(compute).iter().map(move |isa| (compute, *isa)));
     for golden in ways.filter_map(|(compute, isa)| Golden::load_for(test, compute, isa)) {

@@ -130,10 +130,10 @@ impl Shared<'_> {
     fn raise(&self, turn: usize, scores: &[f32], weights: &mut [u16]) -> bool {
         let (group, block) = self.at(turn);
         // Some rows more than there are queries: nobody reads what becomes of them.
-        let rows = GROUP.min(self.part.tokens - group * GROUP).next_multiple_of(softmax::ROWS);
+        let rows = GROUP.min(self.part.tokens - group * GROUP).next_multiple_of(softmax::avx512::ROWS);
         let weights = &mut weights[block * TILE..][..rows * BLOCK];
         let keys = BLOCK.min(self.part.tokens - block * BLOCK);
-        softmax::powers(&scores[..rows * BLOCK], keys, self.part.heads.scale(), weights)
+        softmax::avx512::powers(&scores[..rows * BLOCK], keys, self.part.heads.scale(), weights)
     }
 
     /// All groups and blocks of keys, a turn each: tiles compute the scores of the next turn and the results of the one
@@ -213,7 +213,12 @@ impl Shared<'_> {
         for row in 0..rows {
             let scores = &mut scores[row * stride..][..sight.keys()];
             sight.limit(row, scores);
-            softmax::to_bf16(scores, self.part.heads.scale(), &mut weights[row * BLOCK..], GROUP * BLOCK);
+            softmax::avx512::to_bf16(
+                scores,
+                self.part.heads.scale(),
+                &mut weights[row * BLOCK..],
+                GROUP * BLOCK,
+            );
         }
         // SAFETY: tiles are configured.
         unsafe { self.weigh(sight, 0, weights) };

@@ -47,7 +47,7 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, s
             let scores = &mut scores[row * stride..][..sight.keys()];
             sight.limit(row, scores);
             let weights = &mut weights[row * BLOCK..];
-            *factor = 1.0 / softmax::to_bf16(scores, heads.scale(), weights, WEIGHTS_STRIDE * BLOCK);
+            *factor = 1.0 / softmax::avx512::to_bf16(scores, heads.scale(), weights, WEIGHTS_STRIDE * BLOCK);
         }
         for (step, values) in values.chunks_exact(blocks * 2 * TILE).enumerate() {
             let values = &values[seen.start * 2 * TILE..seen.end * 2 * TILE];

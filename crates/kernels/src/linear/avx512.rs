@@ -2,26 +2,26 @@
 
 use std::arch::x86_64::*;
 
-use super::{Left, ROWS, fetch_ahead};
+use super::{Begin, Left, ROWS, fetch_ahead};
 use crate::activations::BLOCK;
 
 /// # Safety
 /// The CPU has AVX-512F; `left` has `rows` rows of `panel.len() / 32` values, and `sums` room for as many of 32.
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], sums_stride: usize) {
+pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], stride: usize, begin: Begin) {
     let mut row = 0;
     while row < left.rows {
         let from = left.values[row * left.stride..].as_ptr();
-        let to = sums[row * sums_stride..].as_mut_ptr();
-        let strides = [left.stride, sums_stride];
+        let to = sums[row * stride..].as_mut_ptr();
+        let strides = [left.stride, stride];
         // SAFETY: as many rows are left as each kernel is for.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides),
-                8.. => rows::<8>(from, panel, to, strides),
-                4.. => rows::<4>(from, panel, to, strides),
-                2.. => rows::<2>(from, panel, to, strides),
-                _ => rows::<1>(from, panel, to, strides),
+                ROWS.. => rows::<ROWS>(from, panel, to, strides, begin),
+                8.. => rows::<8>(from, panel, to, strides, begin),
+                4.. => rows::<4>(from, panel, to, strides, begin),
+                2.. => rows::<2>(from, panel, to, strides, begin),
+                _ => rows::<1>(from, panel, to, strides, begin),
             }
         };
     }
@@ -39,8 +39,16 @@ unsafe fn rows<const R: usize>(
     panel: &[f32],
     sums: *mut f32,
     strides: [usize; 2],
+    begin: Begin,
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
+    if begin == Begin::AtSums {
+        for (row, acc) in acc.iter_mut().enumerate() {
+            let from = sums.wrapping_add(row * strides[1]);
+            // SAFETY: there are sums of this row.
+            *acc = unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] };
+        }
+    }
     for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
         if R < ROWS {
             fetch_ahead(line.as_ptr());

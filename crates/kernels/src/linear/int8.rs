@@ -109,10 +109,11 @@ pub(super) unsafe fn apply(
     (sink, share): (Sink<'_>, Share),
     scratch: &mut Scratch,
 ) {
-    let at_once = scratch.quantised.reserve(input.width());
+    let form = weights.kind.form();
+    let at_once = scratch.quantised.reserve(input.width(), form);
     for first in share.rows.clone().step_by(at_once) {
         let rows = first..share.rows.end.min(first + at_once);
-        scratch.quantised.fill(input, rows.clone(), weights.kind.form());
+        scratch.quantised.fill(input, rows.clone(), form);
         let Scratch { quantised, sums, whole_sums, .. } = &mut *scratch;
         let product = Product {
             tier: linear.tier(),
@@ -182,6 +183,11 @@ impl<'a> Product<'a> {
                     vnni::to_floats(whole, outputs, scales, floats);
                     avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
                 }
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => {
+                    avx2::to_floats(whole, outputs, scales, floats);
+                    output::portable::finish_avx2(sink, place, (floats, BLOCK), self.bias);
+                }
                 _ => {
                     portable::to_floats(whole, outputs, scales, floats);
                     output::portable::finish(sink, place, (floats, BLOCK), self.bias);
@@ -195,11 +201,12 @@ impl<'a> Product<'a> {
 /// Nobody else computes these rows and panels.
 unsafe fn apply_panels(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
     let (lines, stride) = product.left.lines();
+    let line_bytes = product.weights.kind.form().line_bytes();
     for (panel, weights) in product.panels() {
         let begins = &product.weights.begins[panel * BLOCK..][..BLOCK];
         for row in (0..product.rows).step_by(ROWS) {
             let place = Place { row, rows: ROWS.min(product.rows - row), panel };
-            let left = Left { lines: &lines[row * LINE..], stride, rows: place.rows };
+            let left = Left { lines: &lines[row * line_bytes..], stride, rows: place.rows };
             multiply(product.weights.kind, left, weights, begins, whole);
             // SAFETY: as the caller says.
             unsafe { product.finish(sink, place, whole, sums) };
@@ -207,7 +214,7 @@ unsafe fn apply_panels(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], 
     }
 }
 
-/// Up to [`ROWS`] rows, a line each for every step, `stride` lines from step to step.
+/// Up to [`ROWS`] rows, a line each for every step in the form that the kind wants, `stride` lines from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) lines: &'a [u8],
@@ -221,7 +228,8 @@ pub(crate) struct Left<'a> {
 /// If a slice is too short for the shape.
 pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i32], sums: &mut [i32]) {
     let last = (panel.len() / STEP - 1) * left.stride + left.rows;
-    assert!(left.rows <= ROWS && last * LINE <= left.lines.len() && begins.len() == BLOCK);
+    let line_bytes = kind.form().line_bytes();
+    assert!(left.rows <= ROWS && last * line_bytes <= left.lines.len() && begins.len() == BLOCK);
     match kind {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the kind comes out of a tier, which proves that the CPU has VNNI; the shapes are checked above.
@@ -234,11 +242,12 @@ pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i
 }
 
 impl Int8Kind {
-    /// VNNI multiplies unsigned numbers with signed ones.
+    /// VNNI multiplies unsigned numbers with signed ones, AVX2 those of sixteen bits.
     pub(crate) fn form(self) -> Form {
         match self {
-            Self::Amx | Self::Avx2 | Self::Portable => Form::Signed,
+            Self::Amx | Self::Portable => Form::Signed,
             Self::Vnni => Form::Raised,
+            Self::Avx2 => Form::Wide,
         }
     }
 }

@@ -1,28 +1,43 @@
 //! Layer norm of one row in plain Rust.
 
 use super::LayerNorm;
+use crate::multiply_add::{MultiplyAdd, Separate};
 
 /// Partial sums kept side by side, so that the compiler may add them in vectors.
 const LANES: usize = 16;
 
 /// Normalises `row` where it is.
 pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
+    apply_with::<Separate>(norm, row);
+}
+
+/// The same on a CPU with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn apply_avx2(norm: &LayerNorm, row: &mut [f32]) {
+    apply_with::<crate::multiply_add::Fused>(norm, row);
+}
+
+#[inline(always)]
+fn apply_with<M: MultiplyAdd>(norm: &LayerNorm, row: &mut [f32]) {
     let count = row.len() as f32;
-    let mean = sum(row, |value| value) / count;
-    let variance = sum(row, |value| (value - mean) * (value - mean)) / count;
+    let mean = sum(row, |sum, value| sum + value) / count;
+    let square = |sum, value| M::multiply_add(value - mean, value - mean, sum);
+    let variance = sum(row, square) / count;
     let factor = 1.0 / (variance + norm.epsilon).sqrt();
     for ((value, scale), shift) in row.iter_mut().zip(&norm.scale).zip(&norm.shift) {
-        *value = (*value - mean) * factor * scale + shift;
+        *value = M::multiply_add((*value - mean) * factor, *scale, *shift);
     }
 }
 
-fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+#[inline(always)]
+fn sum(row: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
     let groups = row.chunks_exact(LANES);
-    let rest: f32 = groups.remainder().iter().map(|&value| term(value)).sum();
+    let rest: f32 = groups.remainder().iter().fold(0.0, |sum, &value| add(sum, value));
     for group in groups {
         for (lane, &value) in lanes.iter_mut().zip(group) {
-            *lane += term(value);
+            *lane = add(*lane, value);
         }
     }
     lanes.iter().sum::<f32>() + rest

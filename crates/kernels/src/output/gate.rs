@@ -2,6 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::gelu::gelu;
+use crate::multiply_add::MultiplyAdd;
 use crate::silu::silu;
 
 /// Columns of the result of one panel.
@@ -34,12 +35,15 @@ impl Gate {
 }
 
 /// Gates the sums of one row of a panel, bias added: `(32)` to `(16)`.
-pub(super) fn portable(gate: Gate, values: &[f32; BLOCK], to: &mut [f32]) {
+#[inline(always)]
+pub(super) fn portable<M: MultiplyAdd>(gate: Gate, values: &[f32; BLOCK], to: &mut [f32]) {
     let (plain, gating) = values.split_at(HALF);
-    let pairs = to.iter_mut().zip(plain.iter().zip(gating));
-    match gate {
-        Gate::Silu => pairs.for_each(|(to, (value, gate))| *to = value * silu(*gate)),
-        Gate::Gelu => pairs.for_each(|(to, (value, gate))| *to = value * gelu(*gate)),
+    for (to, (value, gating)) in to[..HALF].iter_mut().zip(plain.iter().zip(gating)) {
+        let through = match gate {
+            Gate::Silu => silu::<M>(*gating),
+            Gate::Gelu => gelu::<M>(*gating),
+        };
+        *to = value * through;
     }
 }
 

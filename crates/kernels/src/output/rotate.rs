@@ -1,6 +1,7 @@
 //! Rotary positions: pairs of columns of queries and keys are turned by an angle of the row.
 
 use crate::activations::BLOCK;
+use crate::multiply_add::MultiplyAdd;
 
 /// What turns the queries and keys of a product.
 ///
@@ -35,11 +36,15 @@ impl<'a> Rotation<'a> {
 }
 
 /// Turns one row of a panel.
-pub(super) fn portable(values: &mut [f32; BLOCK], angles: &[f32]) {
+#[inline(always)]
+pub(super) fn portable<M: MultiplyAdd>(values: &mut [f32; BLOCK], angles: &[f32]) {
     let (first, second) = values.split_at_mut(BLOCK / 2);
     let (cosines, sines) = angles[..BLOCK].split_at(BLOCK / 2);
     for ((first, second), (cosine, sine)) in first.iter_mut().zip(second).zip(cosines.iter().zip(sines)) {
-        (*first, *second) = (*first * cosine - *second * sine, *second * cosine + *first * sine);
+        (*first, *second) = (
+            M::multiply_add(*first, *cosine, -*second * sine),
+            M::multiply_add(*second, *cosine, *first * sine),
+        );
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a> Bf16Rows<'a> {
         for (to, scale) in to.scales[line..].iter_mut().zip(&scales[..self.count]) {
             *to = scale.scale;
         }
-        let flip = _mm512_set1_epi8(to.flip.cast_signed());
+        let flip = _mm512_set1_epi8(to.form.flip().cast_signed());
         // Packing goes by lanes of 128 bits: eight of the one, eight of the other.
         let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
         for step in 0..self.blocks.div_ceil(2) {
@@ -136,7 +136,7 @@ fn quantise_f32(row: &[f32], line: usize, to: &mut Lines<'_>) {
     }
     let scale = Scale::of(_mm512_reduce_max_epu32(sizes));
     to.scales[line] = scale.scale;
-    let flip = _mm512_set1_epi8(to.flip.cast_signed());
+    let flip = _mm512_set1_epi8(to.form.flip().cast_signed());
     for (block, values) in row.chunks(LINE).enumerate() {
         let part = |index: usize| whole(load(values.get(16 * index..).unwrap_or_default()), scale);
         let low = _mm512_packs_epi32(part(0), part(1));

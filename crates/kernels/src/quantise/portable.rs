@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{LINE, Lines, Scale, size_bits};
+use super::{Form, LINE, Lines, Scale, size_bits};
 use crate::activations::{Activations, Layout};
 
 /// Quantises `rows` of f32.
@@ -13,10 +13,16 @@ pub(super) fn fill(input: &Activations, rows: Range<usize>, mut to: Lines<'_>) {
     for (row, values) in values.chunks_exact(width).enumerate() {
         let scale = Scale::of(values.iter().copied().map(size_bits).fold(0, u32::max));
         to.scales[row] = scale.scale;
-        let flip = to.flip;
+        let form = to.form;
         for (block, values) in values.chunks(LINE).enumerate() {
-            let line = to.line(block, row).iter_mut();
-            line.zip(values).for_each(|(to, value)| *to = scale.quantise(*value).cast_unsigned() ^ flip);
+            let line = to.line(block, row);
+            for (to, value) in line.chunks_exact_mut(form.line_bytes() / LINE).zip(values) {
+                let whole = scale.quantise(*value);
+                match form {
+                    Form::Signed | Form::Raised => to[0] = whole.cast_unsigned() ^ form.flip(),
+                    Form::Wide => to.copy_from_slice(&i16::from(whole).to_le_bytes()),
+                }
+            }
         }
     }
 }

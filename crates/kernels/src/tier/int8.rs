@@ -9,7 +9,7 @@ pub(crate) enum Int8Kind {
     Amx,
     /// 512-bit registers, unsigned times signed.
     Vnni,
-    /// 256-bit registers, which the tier that runs everywhere may use as well: gemm does.
+    /// 256-bit registers, pairs of sixteen bits; the tier that runs everywhere may use them as well: gemm does.
     Avx2,
     /// Plain Rust.
     Portable,
@@ -33,8 +33,11 @@ impl Tier {
         match self.0 {
             Kind::AmxBf16 if super::x86::has_amx_int8() => Int8Kind::Amx,
             Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 if super::x86::has_vnni() => Int8Kind::Vnni,
-            _ if super::x86::has_avx2() => Int8Kind::Avx2,
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 | Kind::Portable => Int8Kind::Portable,
+            Kind::Avx512 | Kind::Avx2 | Kind::Portable if super::x86::has_avx2() => Int8Kind::Avx2,
+            // No CPU is known that multiplies bf16 and has no VNNI.
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 | Kind::Portable => {
+                Int8Kind::Portable
+            }
         }
     }
 
@@ -52,7 +55,8 @@ mod tests {
     fn only_the_tier_with_tiles_multiplies_int8_in_tiles() {
         for tier in Tier::available() {
             assert!(tier.int8_name() != "amx-int8" || tier.name() == "amx-bf16");
-            assert!(tier.int8_name() != "avx512-vnni" || tier.name() != "portable");
+            assert!(tier.int8_name() != "avx512-vnni" || !["avx2", "portable"].contains(&tier.name()));
+            assert!(tier.int8_name() != "portable-int8" || tier.name() == "portable");
         }
     }
 }

@@ -31,9 +31,9 @@ pub(super) fn has_amx_int8() -> bool {
     std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0
 }
 
-/// 256-bit registers that multiply whole numbers.
+/// 256-bit registers that multiply floats and whole numbers, as every server's CPU since 2013 has them.
 pub(super) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
 /// 512-bit registers that multiply int8.

@@ -1,51 +1,107 @@
-//! Whole numbers in 256-bit registers, for CPUs without AVX-512: four outputs by four inputs at once, as sums of pairs.
+//! Whole numbers in 256-bit registers, for CPUs without VNNI: six rows by eight outputs are twelve registers of sums, each
+//! of four outputs and, for each of them, two sums that belong together.
+//!
+//! Numbers are multiplied as pairs of sixteen bits, whose sums cannot run over, where pairs of eight bits could. Rows come
+//! as sixteen bits; weights stay int8 in memory and are widened on their way into a register, once for all six rows.
 
 use std::arch::x86_64::*;
 
 use super::{LINE, Left, STEP, TILE};
 use crate::activations::BLOCK;
 
-/// Registers of a tile: four outputs each.
-const QUARTERS: usize = 4;
+/// Rows that are multiplied at once.
+const ROWS: usize = 6;
+/// Outputs that are.
+const OUTPUTS: usize = 8;
+/// Bytes of four inputs of a row.
+const FOUR: usize = 8;
 
-/// Rows are int8; `sums` has as many rows of 32.
+/// Rows are int16; `sums` has as many rows of 32.
 ///
 /// # Safety
-/// The CPU has AVX2; `left` has a line of each row for each step of `panel`.
+/// The CPU has AVX2; `left` has a line of each row for each step of `panel`, `begins` are 32 numbers, and `sums` has room
+/// for as many rows of 32.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn multiply(left: Left<'_>, panel: &[i8], begins: &[i32], sums: &mut [i32]) {
-    for (row, to) in sums.chunks_exact_mut(BLOCK).enumerate() {
-        let mut pairs = [_mm256_setzero_si256(); 2 * QUARTERS];
-        for (step, tiles) in panel.chunks_exact(STEP).enumerate() {
-            let line = &left.lines[(step * left.stride + row) * LINE..][..LINE];
-            for (group, four) in line.chunks_exact(4).enumerate() {
-                let four = _mm256_set1_epi64x(widened(four));
-                for (quarter, pairs) in pairs.iter_mut().enumerate() {
-                    let from = quarter / QUARTERS * TILE + group * LINE + quarter % QUARTERS * 16;
-                    let weights = tiles[from..from + 16].as_ptr();
-                    // SAFETY: sixteen weights were just counted.
-                    let weights = unsafe { _mm_loadu_si128(weights.cast()) };
-                    let products = _mm256_madd_epi16(_mm256_cvtepi8_epi16(weights), four);
-                    *pairs = _mm256_add_epi32(*pairs, products);
+    for output in (0..BLOCK).step_by(OUTPUTS) {
+        let panel = &panel[output / 16 * TILE + output % 16 * 4..];
+        let begins = &begins[output..][..OUTPUTS];
+        let mut row = 0;
+        while row < left.rows {
+            let from = left.lines[row * 2 * LINE..].as_ptr();
+            let to = sums[row * BLOCK + output..].as_mut_ptr();
+            // SAFETY: as many rows are left as each kernel is for.
+            row += unsafe {
+                match left.rows - row {
+                    ROWS.. => rows::<ROWS>(from, left.stride, panel, begins, to),
+                    4.. => rows::<4>(from, left.stride, panel, begins, to),
+                    2.. => rows::<2>(from, left.stride, panel, begins, to),
+                    _ => rows::<1>(from, left.stride, panel, begins, to),
                 }
-            }
-        }
-        let outputs = to.chunks_exact_mut(4).zip(begins.chunks_exact(4));
-        for (pairs, (to, begins)) in pairs.into_iter().zip(outputs) {
-            let mut numbers = [0; 8];
-            // SAFETY: there are eight numbers.
-            unsafe { _mm256_storeu_si256(numbers.as_mut_ptr().cast(), pairs) };
-            for ((to, begin), pair) in to.iter_mut().zip(begins).zip(numbers.chunks_exact(2)) {
-                *to = begin + pair[0] + pair[1];
-            }
+            };
         }
     }
 }
 
-/// Four int8 as four numbers of 16 bits side by side.
-fn widened(four: &[u8]) -> i64 {
-    let wide = |index: usize| i64::from(i16::from(four[index].cast_signed()).cast_unsigned()) << (16 * index);
-    wide(0) | wide(1) | wide(2) | wide(3)
+/// `R` rows at once, for the outputs with which `panel` begins; says how many rows that were.
+///
+/// # Safety
+/// From `left` on lie `R` lines for each step of `panel`, `stride` lines from step to step; `begins` are eight numbers, and
+/// `sums` has room for eight of each row.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn rows<const R: usize>(
+    left: *const u8,
+    stride: usize,
+    panel: &[i8],
+    begins: &[i32],
+    sums: *mut i32,
+) -> usize {
+    let mut acc = [[_mm256_setzero_si256(); 2]; R];
+    for (step, tile) in panel.chunks(STEP).enumerate() {
+        let left = left.wrapping_add(step * stride * 2 * LINE);
+        for group in 0..LINE / 4 {
+            let weights = tile.as_ptr().wrapping_add(group * LINE);
+            // SAFETY: a tile has sixteen lines of 64 bytes, of which the outputs take 32; a row has eight bytes for each line.
+            unsafe {
+                let weights = [widened(weights), widened(weights.add(16))];
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let four = left.add(row * 2 * LINE + group * FOUR).cast::<i64>().read_unaligned();
+                    let four = _mm256_set1_epi64x(four);
+                    for (acc, weights) in acc.iter_mut().zip(weights) {
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, four));
+                    }
+                }
+            }
+        }
+    }
+    for (row, [low, high]) in acc.into_iter().enumerate() {
+        // Sums of pairs go by lanes of 128 bits: two outputs of the one, two of the other.
+        let paired = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
+        // SAFETY: there are eight numbers, and there is room for eight.
+        unsafe {
+            let begins = _mm256_loadu_si256(begins.as_ptr().cast());
+            _mm256_storeu_si256(sums.add(row * BLOCK).cast(), _mm256_add_epi32(paired, begins));
+        }
+    }
+    R
+}
+
+/// Sixteen int8 as numbers of sixteen bits.
+///
+/// # Safety
+/// Sixteen bytes lie at `from`.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widened(from: *const i8) -> __m256i {
+    // SAFETY: as the caller says.
+    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(from.cast()) })
+}
+
+/// Makes floats of the `whole` sums `(rows, 32)`, with the scales of 32 outputs and of the rows.
+#[target_feature(enable = "avx2")]
+pub(super) fn to_floats(whole: &[i32], outputs: &[f32], rows: &[f32], floats: &mut [f32]) {
+    super::portable::to_floats(whole, outputs, rows, floats);
 }
 
 #[cfg(test)]
@@ -54,25 +110,27 @@ mod tests {
 
     use super::super::portable;
     use super::*;
+    use crate::testing;
 
     proptest! {
         #[test]
-        fn sums_are_those_of_plain_rust(rows in 1_usize..6, steps in 1_usize..4, seed in any::<u64>()) {
-            if is_x86_feature_detected!("avx2") {
+        fn sums_are_those_of_plain_rust(rows in 1_usize..14, steps in 1_usize..4, seed in any::<u64>()) {
+            if testing::has_avx2("sums_are_those_of_plain_rust") {
                 let mut state = seed | 1;
                 let mut next = move || {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     // -127 to 127, as rows and weights are.
                     state.to_le_bytes()[5].cast_signed().max(-127)
                 };
-                let lines: Vec<u8> = (0..rows * steps * LINE).map(|_| next().cast_unsigned()).collect();
+                let narrow: Vec<u8> = (0..rows * steps * LINE).map(|_| next().cast_unsigned()).collect();
+                let wide: Vec<u8> =
+                    narrow.iter().flat_map(|byte| i16::from(byte.cast_signed()).to_le_bytes()).collect();
                 let panel: Vec<i8> = (0..steps * STEP).map(|_| next()).collect();
                 let begins: Vec<i32> = (0..32).map(|_| i32::from(next())).collect();
-                let left = Left { lines: &lines, stride: rows, rows };
                 let (mut found, mut wanted) = (vec![0; rows * BLOCK], vec![0; rows * BLOCK]);
                 // SAFETY: the CPU has AVX2, as was just asked, and the lines are those of all steps.
-                unsafe { multiply(left, &panel, &begins, &mut found) };
-                portable::multiply(left, &panel, &begins, &mut wanted);
+                unsafe { multiply(Left { lines: &wide, stride: rows, rows }, &panel, &begins, &mut found) };
+                portable::multiply(Left { lines: &narrow, stride: rows, rows }, &panel, &begins, &mut wanted);
                 prop_assert_eq!(found, wanted);
             }
         }

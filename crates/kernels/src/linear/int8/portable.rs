@@ -22,6 +22,7 @@ pub(super) fn multiply(left: Left<'_>, panel: &[i8], begins: &[i32], sums: &mut 
 }
 
 /// Makes floats of the `whole` sums `(rows, 32)`, with the scales of 32 outputs and of the rows.
+#[inline(always)]
 pub(super) fn to_floats(whole: &[i32], outputs: &[f32], rows: &[f32], floats: &mut [f32]) {
     let lines = whole.chunks_exact(BLOCK).zip(floats.chunks_exact_mut(BLOCK));
     for ((whole, floats), row) in lines.zip(rows) {

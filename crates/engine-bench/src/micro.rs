@@ -1,0 +1,129 @@
+//! Each kernel alone, on one thread: what a product, attention, the GELU and a norm take, and how near that is to what
+//! the machine could do.
+
+mod cases;
+mod report;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use kernels::Tier;
+
+use crate::figures::quantile;
+use crate::machine::Machine;
+use cases::{Case, Work};
+use report::{Figure, Report};
+
+/// Runs of a case between two looks at the clock of the turn.
+const RUNS_MIN: usize = 3;
+
+/// How each kernel is measured.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MicroArgs {
+    /// Only these instructions: amx-bf16, avx512-bf16, avx512, avx2, portable [default: all that this CPU has]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    isa: Vec<String>,
+    /// How long each figure is measured
+    #[arg(long, default_value_t = 60, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    time_ms: u64,
+    /// Report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures all kernels; the report as text.
+///
+/// # Errors
+/// Where instructions are asked for that this CPU lacks.
+pub(crate) fn run(args: &MicroArgs) -> Result<String> {
+    let time = Duration::from_millis(args.time_ms);
+    let tiers = if args.isa.is_empty() {
+        Tier::available()
+    } else {
+        args.isa.iter().map(|name| Ok(Tier::force(name)?)).collect::<Result<_>>()?
+    };
+    let machine = Machine::here();
+    let mut figures = Vec::new();
+    for tier in tiers {
+        let limits = Limits::measure(tier, time);
+        for mut case in cases::all(tier) {
+            crate::progress(&format!("{}: {} {}", tier.name(), case.kernel, case.shape));
+            figures.push(figure(tier, &mut case, limits, time)?);
+        }
+    }
+    Report { machine, figures }.write(args.json)
+}
+
+/// What nothing can exceed, on one thread.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    floats_per_second: f64,
+    int8_per_second: f64,
+    bytes_per_second: f64,
+}
+
+impl Limits {
+    fn measure(tier: Tier, time: Duration) -> Self {
+        Self {
+            floats_per_second: kernels::peak(tier, time),
+            int8_per_second: kernels::peak_int8(tier, time),
+            bytes_per_second: copy_rate(time),
+        }
+    }
+}
+
+/// Bytes read and written a second by a copy that stays in the L2 cache; in plain Rust, for the C library's may use an
+/// instruction that is slow in some virtual machines.
+fn copy_rate(time: Duration) -> f64 {
+    let from = vec![1.0_f32; cases::ROWS * cases::HIDDEN / 8];
+    let mut to = vec![0.0_f32; from.len()];
+    let mut copy = || {
+        for (to, from) in to.iter_mut().zip(std::hint::black_box(&from)) {
+            // Anything but a copy of bits, which would be made a call.
+            *to = from + 1.0;
+        }
+        std::hint::black_box(&mut to);
+    };
+    let seconds = fastest(&mut copy, time);
+    (2 * size_of_val::<[f32]>(&from)) as f64 / seconds
+}
+
+fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result<Figure> {
+    let seconds = median(&mut case.run, time)?;
+    // What a kernel adds to another is told by what both take.
+    let seconds = match &mut case.without {
+        Some(without) => (seconds - median(without, time)?).max(0.0),
+        None => seconds,
+    };
+    let (instructions, limit) = match case.work {
+        Work::Floats(_) => (tier.name(), limits.floats_per_second),
+        Work::Int8(_) => (tier.int8_name(), limits.int8_per_second),
+        Work::Bytes(_) => (tier.name(), limits.bytes_per_second),
+    };
+    let rate = case.work.amount() / seconds;
+    let share = rate / limit;
+    let unit = case.work.unit();
+    let Case { kernel, shape, .. } = case;
+    Ok(Figure { instructions, kernel, shape: shape.clone(), microseconds: 1e6 * seconds, rate, unit, share })
+}
+
+fn median(run: &mut dyn FnMut(), time: Duration) -> Result<f64> {
+    quantile(&seconds(run, time), 0.5).context("nothing was measured")
+}
+
+fn fastest(run: &mut dyn FnMut(), time: Duration) -> f64 {
+    seconds(run, time).into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// The seconds of each run, after one that is not counted.
+fn seconds(run: &mut dyn FnMut(), time: Duration) -> Vec<f64> {
+    run();
+    let (begin, mut all) = (Instant::now(), Vec::new());
+    while all.len() < RUNS_MIN || begin.elapsed() < time {
+        let start = Instant::now();
+        run();
+        all.push(start.elapsed().as_secs_f64());
+    }
+    all
+}

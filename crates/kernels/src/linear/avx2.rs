@@ -1,0 +1,79 @@
+//! The product in 256-bit registers: three rows by 32 columns are twelve sums; a line of weights passes through the others.
+
+use std::arch::x86_64::*;
+
+use super::{Begin, Left};
+use crate::activations::BLOCK;
+
+/// Rows that are multiplied at once.
+const ROWS: usize = 3;
+/// Registers of a row.
+const QUARTERS: usize = 4;
+/// Numbers in a register.
+const LANES: usize = BLOCK / QUARTERS;
+
+/// # Safety
+/// The CPU has AVX2 and FMA; `left` has `rows` rows of `panel.len() / 32` values, and `sums` room for as many of 32.
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], stride: usize, begin: Begin) {
+    let mut row = 0;
+    while row < left.rows {
+        let from = left.values[row * left.stride..].as_ptr();
+        let to = sums[row * stride..].as_mut_ptr();
+        let strides = [left.stride, stride];
+        // SAFETY: as many rows are left as each kernel is for.
+        row += unsafe {
+            match left.rows - row {
+                ROWS.. => rows::<ROWS>(from, panel, to, strides, begin),
+                2 => rows::<2>(from, panel, to, strides, begin),
+                _ => rows::<1>(from, panel, to, strides, begin),
+            }
+        };
+    }
+}
+
+/// `R` rows at once; says how many that were.
+///
+/// # Safety
+/// From `left` on lie `R` rows of `panel.len() / 32` values, `strides[0]` apart; `sums` has room for `R` rows of 32,
+/// `strides[1]` apart.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn rows<const R: usize>(
+    left: *const f32,
+    panel: &[f32],
+    sums: *mut f32,
+    strides: [usize; 2],
+    begin: Begin,
+) -> usize {
+    let mut acc = [[_mm256_setzero_ps(); QUARTERS]; R];
+    if begin == Begin::AtSums {
+        for (row, acc) in acc.iter_mut().enumerate() {
+            for (quarter, acc) in acc.iter_mut().enumerate() {
+                // SAFETY: there are sums of this row.
+                *acc = unsafe { _mm256_loadu_ps(sums.add(row * strides[1] + quarter * LANES)) };
+            }
+        }
+    }
+    for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
+        let mut values = [_mm256_setzero_ps(); R];
+        for (row, value) in values.iter_mut().enumerate() {
+            // SAFETY: the row has a value for each line.
+            *value = unsafe { _mm256_broadcast_ss(&*left.add(row * strides[0] + input)) };
+        }
+        for quarter in 0..QUARTERS {
+            // SAFETY: a line of the panel has 32 values.
+            let weights = unsafe { _mm256_loadu_ps(line.as_ptr().add(quarter * LANES)) };
+            for (acc, value) in acc.iter_mut().zip(values) {
+                acc[quarter] = _mm256_fmadd_ps(value, weights, acc[quarter]);
+            }
+        }
+    }
+    for (row, acc) in acc.iter().enumerate() {
+        for (quarter, acc) in acc.iter().enumerate() {
+            // SAFETY: there is room for this row.
+            unsafe { _mm256_storeu_ps(sums.add(row * strides[1] + quarter * LANES), *acc) };
+        }
+    }
+    R
+}
