@@ -6,7 +6,7 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use kernels::Tier;
 
@@ -24,6 +24,9 @@ pub(crate) struct MicroArgs {
     /// Only these instructions: amx-bf16, avx512-bf16, avx512, avx2, portable [default: all that this CPU has]
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     isa: Vec<String>,
+    /// Only the kernels whose name contains one of these: product, attention, GELU, norm
+    #[arg(long, value_delimiter = ',', value_name = "PART,…")]
+    kernel: Vec<String>,
     /// How long each figure is measured
     #[arg(long, default_value_t = 60, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     time_ms: u64,
@@ -47,12 +50,21 @@ pub(crate) fn run(args: &MicroArgs) -> Result<String> {
     let mut figures = Vec::new();
     for tier in tiers {
         let limits = Limits::measure(tier, time);
-        for mut case in cases::all(tier) {
+        for mut case in cases::all(tier).filter(|case| is_asked(args, case)) {
             crate::progress(&format!("{}: {} {}", tier.name(), case.kernel, case.shape));
             figures.push(figure(tier, &mut case, limits, time)?);
         }
     }
+    let asked = args.kernel.join(", ");
+    ensure!(
+        !figures.is_empty(),
+        "`--kernel {asked}` names none: there are product, attention, GELU and norm"
+    );
     Report { machine, figures }.write(args.json)
+}
+
+fn is_asked(args: &MicroArgs, case: &Case) -> bool {
+    args.kernel.is_empty() || args.kernel.iter().any(|part| case.kernel.contains(part.as_str()))
 }
 
 /// What nothing can exceed, on one thread.

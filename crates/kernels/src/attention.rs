@@ -26,6 +26,8 @@ use crate::crew::Team;
 use crate::linear::amx::Tiles;
 use crate::scratch::Scratch;
 #[cfg(target_arch = "x86_64")]
+use crate::scratch::Text;
+#[cfg(target_arch = "x86_64")]
 use crate::shared::SharedSlice;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::Kind;
@@ -196,7 +198,7 @@ unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scrat
             }
             #[cfg(target_arch = "x86_64")]
             (Layout::Rows(values), SharedLayout::Rows(out))
-                if matches!(scratch.tier().kind(), Kind::Avx512 | Kind::Avx2) =>
+                if matches!(scratch.text, Text::Panels { .. }) =>
             {
                 panels::attend(values, part, out, scratch);
             }

@@ -42,6 +42,7 @@ mod norm;
 
 // Functions of one value or one vector.
 mod multiply_add;
+mod lanes;
 mod convert;
 mod exp;
 mod gelu;

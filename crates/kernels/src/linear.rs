@@ -25,7 +25,7 @@ use crate::output::Sink;
 use crate::output::{self, Place};
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
-use crate::tier::Kind;
+use crate::tier::{Kind, PanelKind};
 
 pub(crate) use shares::{Share, Shares};
 
@@ -64,8 +64,8 @@ unsafe fn apply_share(
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            (Weights::Panels(weights), Layout::Rows(values)) => {
-                apply_panels(linear, weights, values, (sink, share), &mut scratch.sums);
+            (Weights::Panels(kind, weights), Layout::Rows(values)) => {
+                apply_panels(linear, (*kind, weights), values, (sink, share), &mut scratch.sums);
             }
             (Weights::Matrix(weights), Layout::Rows(values)) => {
                 portable::apply(linear, weights, values, (sink, share), &mut scratch.sums);
@@ -98,25 +98,25 @@ struct Cut {
 impl Cut {
     /// Twelve rows of 512-bit registers read a line of weights so seldom that it may come from the L2 cache; three of 256
     /// bits read it four times as often, from a stretch that stays in the L1 cache.
-    fn of(kind: Kind, inputs: usize) -> Self {
+    fn of(kind: PanelKind, inputs: usize) -> Self {
         match kind {
-            Kind::Avx2 => Self { rows: 96, inputs: 128 },
-            _ => Self { rows: ROWS, inputs },
+            PanelKind::Avx512 => Self { rows: ROWS, inputs },
+            PanelKind::Avx2 => Self { rows: 96, inputs: 128 },
         }
     }
 }
 
 /// # Safety
-/// The CPU has AVX-512, or AVX2 and FMA where the tier is that of AVX2, and nobody else computes this share.
+/// The CPU has what `kind` says, and nobody else computes this share.
 #[cfg(target_arch = "x86_64")]
 unsafe fn apply_panels(
     linear: &PackedLinear,
-    weights: &[f32],
+    (kind, weights): (PanelKind, &[f32]),
     rows: &[f32],
     (sink, share): (Sink<'_>, Share),
     sums: &mut [f32],
 ) {
-    let (kind, depth) = (linear.tier().kind(), linear.inputs());
+    let depth = linear.inputs();
     let cut = Cut::of(kind, depth);
     for panel in share.panels {
         let weights = &weights[panel * depth * BLOCK..][..depth * BLOCK];
@@ -137,8 +137,12 @@ unsafe fn apply_panels(
             // SAFETY: as the caller says.
             unsafe {
                 match kind {
-                    Kind::Avx2 => output::portable::finish_avx2(sink, place, (sums, BLOCK), &linear.bias),
-                    _ => output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows),
+                    PanelKind::Avx512 => {
+                        output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows);
+                    }
+                    PanelKind::Avx2 => {
+                        output::portable::finish_avx2(sink, place, (sums, BLOCK), &linear.bias);
+                    }
                 }
             }
         }
@@ -184,14 +188,13 @@ pub(crate) enum Begin {
     AtSums,
 }
 
-/// `left` times a panel `(depth, 32)`, into sums `(rows, 32)` whose rows are as far apart as is said beside them. Only for
-/// the tiers that have panels, `kind` being that of the tier.
+/// `left` times a panel `(depth, 32)`, into sums `(rows, 32)` whose rows are as far apart as is said beside them.
 ///
 /// # Panics
 /// If a slice is too short for the shape.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn multiply(
-    kind: Kind,
+    kind: PanelKind,
     left: Left<'_>,
     panel: &[f32],
     (sums, stride): (&mut [f32], usize),
@@ -201,11 +204,11 @@ pub(crate) fn multiply(
     let last = left.rows - 1;
     assert!(depth <= left.stride && last * left.stride + depth <= left.values.len());
     assert!(last * stride + BLOCK <= sums.len());
-    // SAFETY: panels are made for tiers that prove AVX-512 or AVX2 with FMA; the shapes are checked above.
+    // SAFETY: the kind comes out of a tier, which proves that the CPU has it; the shapes are checked above.
     unsafe {
         match kind {
-            Kind::Avx2 => avx2::multiply(left, panel, sums, stride, begin),
-            _ => avx512::multiply(left, panel, sums, stride, begin),
+            PanelKind::Avx512 => avx512::multiply(left, panel, sums, stride, begin),
+            PanelKind::Avx2 => avx2::multiply(left, panel, sums, stride, begin),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::convert::to_bf16;
 use crate::crew::Team;
 use crate::linear::{self, int8::Int8Weights};
 use crate::output::Output;
-use crate::tier::{Kind, Tier};
+use crate::tier::{Kind, PanelKind, Tier};
 
 /// A linear layer `y = x · Wᵀ + b`, its weights packed for a tier.
 ///
@@ -29,7 +29,8 @@ pub struct PackedLinear {
 #[derive(Debug)]
 pub(crate) enum Weights {
     Tiles(Aligned<u16>),
-    Panels(Aligned<f32>),
+    /// And what multiplies them.
+    Panels(PanelKind, Aligned<f32>),
     /// `(inputs, outputs)`
     Matrix(Aligned<f32>),
     Int8(Int8Weights),
@@ -44,7 +45,8 @@ impl PackedLinear {
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
             Kind::AmxBf16 | Kind::Avx512Bf16 => Weights::Tiles(tiles(weights, inputs)),
-            Kind::Avx512 | Kind::Avx2 => Weights::Panels(panels(weights, inputs)),
+            Kind::Avx512 => Weights::Panels(PanelKind::Avx512, panels(weights, inputs)),
+            Kind::Avx2 => Weights::Panels(PanelKind::Avx2, panels(weights, inputs)),
             Kind::Portable => Weights::Matrix(matrix(weights, inputs)),
         })
     }
@@ -102,7 +104,7 @@ impl PackedLinear {
     pub fn bytes(&self) -> usize {
         let weights = match &self.weights {
             Weights::Tiles(weights) => size_of_val::<[u16]>(weights),
-            Weights::Panels(weights) | Weights::Matrix(weights) => size_of_val::<[f32]>(weights),
+            Weights::Panels(_, weights) | Weights::Matrix(weights) => size_of_val::<[f32]>(weights),
             Weights::Int8(weights) => weights.bytes(),
         };
         weights + size_of_val::<[f32]>(&self.bias)

@@ -14,9 +14,11 @@ use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
 use crate::linear::{Begin, Left, ROWS, bf16, multiply};
 use crate::quantise::LINE;
+#[cfg(target_arch = "x86_64")]
+use crate::tier::PanelKind;
 use crate::tier::{Int8Kind, Kind, Tier};
 
-/// Inputs of the product that is repeated: both operands are 16 KiB of bf16 or 12 and 32 KiB of f32.
+/// Inputs of the product that is repeated: both operands are 16 KiB of bf16, or 12 and 32 KiB of f32, half at a time.
 const DEPTH: usize = 256;
 
 /// Floating-point operations a second of one thread, measured for about `time`: what a figure of a kernel is a share of.
@@ -89,17 +91,9 @@ fn run(tier: Tier, runs: u32) -> f64 {
             ROWS
         }
         #[cfg(target_arch = "x86_64")]
-        kind @ (Kind::Avx512 | Kind::Avx2) => {
-            // Half the panel at a time, which is 16 KiB.
-            let (left, panel) = (filled(ROWS * DEPTH / 2, float), filled(DEPTH / 2 * BLOCK, float));
-            let left = Left { values: &left, stride: DEPTH / 2, rows: ROWS };
-            let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
-            for _ in 0..2 * runs {
-                multiply(kind, left, &panel, (&mut sums, BLOCK), Begin::AtZero);
-            }
-            std::hint::black_box(&sums);
-            ROWS
-        }
+        Kind::Avx512 => panels(PanelKind::Avx512, runs),
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => panels(PanelKind::Avx2, runs),
         _ => {
             let (left, right) = (filled(BLOCK * DEPTH, float), filled(DEPTH * BLOCK, float));
             let mut sums = Aligned::<f32>::zeros(BLOCK * BLOCK);
@@ -113,6 +107,19 @@ fn run(tier: Tier, runs: u32) -> f64 {
         }
     };
     2.0 * f64::from(runs) * (rows * BLOCK * DEPTH) as f64
+}
+
+/// Twice `runs` times half a panel, which is 16 KiB; says how many rows.
+#[cfg(target_arch = "x86_64")]
+fn panels(kind: PanelKind, runs: u32) -> usize {
+    let (left, panel) = (filled(ROWS * DEPTH / 2, float), filled(DEPTH / 2 * BLOCK, float));
+    let left = Left { values: &left, stride: DEPTH / 2, rows: ROWS };
+    let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
+    for _ in 0..2 * runs {
+        multiply(kind, left, &panel, (&mut sums, BLOCK), Begin::AtZero);
+    }
+    std::hint::black_box(&sums);
+    ROWS
 }
 
 /// As [`run`], of int8.

@@ -4,7 +4,7 @@ use crate::activations::BLOCK;
 use crate::aligned::Aligned;
 use crate::linear::{ROWS_TOGETHER, portable};
 use crate::quantise::Quantised;
-use crate::tier::{Kind, Tier};
+use crate::tier::{Kind, PanelKind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(crate) enum Text {
         weights: Aligned<u16>,
     },
     Panels {
+        kind: PanelKind,
         keys: Aligned<f32>,
         values: Aligned<f32>,
     },
@@ -45,15 +46,16 @@ impl Scratch {
     pub fn new(tier: Tier, tokens_max: usize, head_width: usize) -> Self {
         let tokens = tokens_max.next_multiple_of(BLOCK);
         let packed = tokens * head_width.next_multiple_of(BLOCK);
+        let panels =
+            |kind| Text::Panels { kind, keys: Aligned::zeros(packed), values: Aligned::zeros(packed) };
         let text = match tier.kind() {
             Kind::AmxBf16 | Kind::Avx512Bf16 => Text::Tiles {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
             },
-            Kind::Avx512 | Kind::Avx2 => {
-                Text::Panels { keys: Aligned::zeros(packed), values: Aligned::zeros(packed) }
-            }
+            Kind::Avx512 => panels(PanelKind::Avx512),
+            Kind::Avx2 => panels(PanelKind::Avx2),
             Kind::Portable => Text::InPlace,
         };
         let sums = match tier.kind() {

@@ -28,6 +28,15 @@ pub(crate) enum Kind {
     Portable,
 }
 
+/// The registers that multiply panels of f32. Only for what is made for a tier, which proves that the CPU has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PanelKind {
+    /// 512 bits.
+    Avx512,
+    /// 256 bits, with FMA.
+    Avx2,
+}
+
 /// A tier was asked for that there is not.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TierError {

@@ -8,7 +8,7 @@ use crate::activations::BLOCK;
 use crate::linear::{Begin, Left, ROWS, multiply};
 use crate::scratch::{Scratch, Text};
 use crate::shared::SharedSlice;
-use crate::tier::Kind;
+use crate::tier::PanelKind;
 
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 ///
@@ -17,9 +17,11 @@ use crate::tier::Kind;
 pub(super) unsafe fn attend(qkv: &[f32], part: Part<'_>, out: SharedSlice<'_, f32>, scratch: &mut Scratch) {
     let Part { start, tokens, columns, heads, .. } = part;
     let (hidden, width, stride) = (heads.hidden(), heads.width, 3 * heads.hidden());
-    let kind = scratch.tier().kind();
     let Scratch { sums, scores, text, .. } = scratch;
-    let Text::Panels { keys, values } = text else { unreachable!("panels are the layout of this tier") };
+    let Text::Panels { kind, keys, values } = text else {
+        unreachable!("panels are the layout of this tier")
+    };
+    let kind = *kind;
     // SAFETY: panels are the layout of the tiers with AVX2, which all have that have AVX-512.
     unsafe { pack_keys(&qkv[start * stride + columns[1]..], part, keys) };
     pack_values(&qkv[start * stride + columns[2]..], part, values);
@@ -115,15 +117,15 @@ fn pack_values(values: &[f32], part: Part<'_>, packed: &mut [f32]) {
 }
 
 /// Replaces the first `keys` of whole blocks of scores by their weights and returns the sum of these.
-fn weigh(kind: Kind, scores: &mut [f32], keys: usize, heads: Heads<'_>) -> f32 {
+fn weigh(kind: PanelKind, scores: &mut [f32], keys: usize, heads: Heads<'_>) -> f32 {
     // SAFETY: panels are the layout of the tiers with AVX-512 and AVX2 only, and a tier proves that the CPU has it.
     unsafe {
         match kind {
-            Kind::Avx2 => {
+            PanelKind::Avx512 => softmax::avx512::in_place(&mut scores[..keys], heads.scale()),
+            PanelKind::Avx2 => {
                 scores[keys..].fill(f32::NEG_INFINITY);
                 softmax::portable::in_place_avx2(scores, heads.scale)
             }
-            _ => softmax::avx512::in_place(&mut scores[..keys], heads.scale()),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! Layer norm of one row in plain Rust.
 
 use super::LayerNorm;
+use crate::lanes::{LANES, fold};
 use crate::multiply_add::{MultiplyAdd, Separate};
-
-/// Partial sums kept side by side, so that the compiler may add them in vectors.
-const LANES: usize = 16;
 
 /// Normalises `row` where it is.
 pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
@@ -40,5 +38,5 @@ fn sum(row: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
             *lane = add(*lane, value);
         }
     }
-    lanes.iter().sum::<f32>() + rest
+    fold(lanes, |a, b| a + b) + rest
 }

@@ -2,10 +2,8 @@
 
 use crate::activations::BLOCK;
 use crate::exp::exp;
+use crate::lanes::{LANES, fold};
 use crate::multiply_add::{MultiplyAdd, Separate};
-
-/// Partial sums kept side by side, so that the compiler may add them in vectors.
-const LANES: usize = 16;
 
 /// Replaces scores by e to the power `scale · (score - max)` and returns their sum.
 pub(crate) fn in_place(scores: &mut [f32], scale: f32) -> f32 {
@@ -37,7 +35,7 @@ fn in_place_with<M: MultiplyAdd>(scores: &mut [f32], scale: f32) -> f32 {
     }
     let rest = groups.into_remainder();
     rest.iter_mut().for_each(|score| *score = weight(*score));
-    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+    fold(lanes, |a, b| a + b) + rest.iter().sum::<f32>()
 }
 
 /// The largest score; NaN only if all are.
@@ -52,5 +50,5 @@ fn max(scores: &[f32]) -> f32 {
             *lane = larger(score, *lane);
         }
     }
-    lanes.iter().fold(rest, |max, &score| larger(score, max))
+    larger(fold(lanes, larger), rest)
 }
