@@ -9,8 +9,9 @@ use crate::golden_files::{cosine, largest_delta, unit_norm};
 
 /// Largest |Δ| to what transformers computes in float64.
 const TOLERANCE: f32 = 1e-5;
-/// Least cosine of int8. The weights are random, so that rounding does not average out as in a trained model.
-const INT8_COSINE_MIN: f32 = 0.99;
+/// Least cosine of int8. Weights have seven bits: with eight, ONNX Runtime's sums run over on a CPU without VNNI, and 0.98 is
+/// what is left.
+const INT8_COSINE_MIN: f32 = 0.9995;
 const HIDDEN: usize = 32;
 
 fn texts() -> Vec<TokenIds> {
