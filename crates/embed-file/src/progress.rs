@@ -133,7 +133,8 @@ impl Progress {
     fn status(&self) -> String {
         let rate = self.texts_per_second();
         let mut status = format!("{rate:.0} texts/s, {:.1} % hits", 100.0 * self.hit_rate());
-        if let Some(total) = self.total {
+        // Of a run without an answer nobody knows how long it takes.
+        if let Some(total) = self.total.filter(|_| self.done > 0) {
             let left = total.saturating_sub(self.done) as f64 / rate.max(1e-9);
             let left = Duration::try_from_secs_f64(left.ceil()).unwrap_or(Duration::MAX);
             status = format!("{status}, {} left", indicatif::HumanDuration(left));
@@ -198,6 +199,7 @@ mod tests {
     fn status_of_a_run_without_an_answer_is_no_division_by_zero() {
         let progress = Progress::start(Some(10));
         assert!(progress.status().contains("0.0 % hits"), "{}", progress.status());
+        assert!(!progress.status().contains("left"), "{}", progress.status());
         assert!(progress.summary(String::new()).hit_rate.abs() < 1e-12);
     }
 }
