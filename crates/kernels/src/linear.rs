@@ -25,7 +25,9 @@ use crate::output::Sink;
 use crate::output::{self, Place};
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
-use crate::tier::{Kind, PanelKind};
+use crate::tier::Kind;
+#[cfg(target_arch = "x86_64")]
+use crate::tier::PanelKind;
 
 pub(crate) use shares::{Share, Shares};
 
