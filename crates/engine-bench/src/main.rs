@@ -30,6 +30,7 @@ mod turns;
 mod sweep;
 mod micro;
 
+mod timing;
 mod peak;
 mod work;
 

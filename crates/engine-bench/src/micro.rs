@@ -4,7 +4,7 @@
 mod cases;
 mod report;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -12,11 +12,9 @@ use kernels::Tier;
 
 use crate::figures::quantile;
 use crate::machine::Machine;
+use crate::timing;
 use cases::{Case, Work};
 use report::{Figure, Report};
-
-/// Runs of a case between two looks at the clock of the turn.
-const RUNS_MIN: usize = 3;
 
 /// How each kernel is measured.
 #[derive(Debug, Clone, Args)]
@@ -49,7 +47,7 @@ pub(crate) fn run(args: &MicroArgs) -> Result<String> {
     let machine = Machine::here();
     let mut figures = Vec::new();
     for tier in tiers {
-        let limits = Limits::measure(tier, time);
+        let limits = Limits::measure(tier, time)?;
         for mut case in cases::all(tier).filter(|case| is_asked(args, case)) {
             crate::progress(&format!("{}: {} {}", tier.name(), case.kernel, case.shape));
             figures.push(figure(tier, &mut case, limits, time)?);
@@ -76,18 +74,18 @@ struct Limits {
 }
 
 impl Limits {
-    fn measure(tier: Tier, time: Duration) -> Self {
-        Self {
+    fn measure(tier: Tier, time: Duration) -> Result<Self> {
+        Ok(Self {
             floats_per_second: kernels::peak(tier, time),
             int8_per_second: kernels::peak_int8(tier, time),
-            bytes_per_second: copy_rate(time),
-        }
+            bytes_per_second: copy_rate(time)?,
+        })
     }
 }
 
 /// Bytes read and written a second by a copy that stays in the L2 cache; in plain Rust, for the C library's may use an
 /// instruction that is slow in some virtual machines.
-fn copy_rate(time: Duration) -> f64 {
+fn copy_rate(time: Duration) -> Result<f64> {
     let from = vec![1.0_f32; cases::ROWS * cases::HIDDEN / 8];
     let mut to = vec![0.0_f32; from.len()];
     let mut copy = || {
@@ -97,8 +95,8 @@ fn copy_rate(time: Duration) -> f64 {
         }
         std::hint::black_box(&mut to);
     };
-    let seconds = fastest(&mut copy, time);
-    (2 * size_of_val::<[f32]>(&from)) as f64 / seconds
+    let fastest = seconds(&mut copy, time)?.into_iter().fold(f64::INFINITY, f64::min);
+    Ok((2 * size_of_val::<[f32]>(&from)) as f64 / fastest)
 }
 
 fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result<Figure> {
@@ -121,21 +119,12 @@ fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result
 }
 
 fn median(run: &mut dyn FnMut(), time: Duration) -> Result<f64> {
-    quantile(&seconds(run, time), 0.5).context("nothing was measured")
+    quantile(&seconds(run, time)?, 0.5).context("nothing was measured")
 }
 
-fn fastest(run: &mut dyn FnMut(), time: Duration) -> f64 {
-    seconds(run, time).into_iter().fold(f64::INFINITY, f64::min)
-}
-
-/// The seconds of each run, after one that is not counted.
-fn seconds(run: &mut dyn FnMut(), time: Duration) -> Vec<f64> {
-    run();
-    let (begin, mut all) = (Instant::now(), Vec::new());
-    while all.len() < RUNS_MIN || begin.elapsed() < time {
-        let start = Instant::now();
+fn seconds(run: &mut dyn FnMut(), time: Duration) -> Result<Vec<f64>> {
+    timing::seconds(time, || {
         run();
-        all.push(start.elapsed().as_secs_f64());
-    }
-    all
+        Ok(())
+    })
 }

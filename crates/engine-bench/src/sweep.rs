@@ -4,7 +4,7 @@ mod chart;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use engine::{Engine, RaggedBatch, TokenIds};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::figures::Spread;
 use crate::machine::Machine;
 use crate::texts::random_ids;
+use crate::timing;
 use chart::Chart;
 
 /// The shortest text; each next one is twice as long.
@@ -23,9 +24,8 @@ const BATCH_TOKENS: usize = 4096;
 const BATCH_TEXTS_MAX: usize = 256;
 /// The tokens of each text where the number of texts varies.
 const TEXT_TOKENS: usize = 80;
-/// How long a point is measured, in as many batches as fit, at least [`BATCHES_MIN`].
+/// How long a point is measured, in as many batches as fit.
 const TIME_PER_POINT: Duration = Duration::from_millis(400);
-const BATCHES_MIN: usize = 3;
 
 /// What one engine costs, measured over lengths and batch sizes.
 #[derive(Debug, Serialize)]
@@ -63,13 +63,10 @@ pub(crate) fn measure(engine: &Engine, name: String) -> Result<Curves> {
 
 /// The median of some batches after one that is not counted.
 fn seconds(engine: &Engine, batch: &RaggedBatch) -> Result<f64> {
-    engine.embed(batch)?;
-    let (begin, mut times) = (Instant::now(), Vec::new());
-    while times.len() < BATCHES_MIN || begin.elapsed() < TIME_PER_POINT {
-        let start = Instant::now();
+    let times = timing::seconds(TIME_PER_POINT, || {
         engine.embed(batch)?;
-        times.push(start.elapsed().as_secs_f64());
-    }
+        Ok(())
+    })?;
     Ok(Spread::of(&times).context("nothing was measured")?.median)
 }
 
