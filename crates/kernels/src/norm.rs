@@ -4,6 +4,8 @@
 mod avx512;
 mod portable;
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use crate::activations::BLOCK;
 use crate::activations::{Activations, SharedLayout};
@@ -13,6 +15,9 @@ use crate::tier::{Kind, Tier};
 
 /// Fewer rows are done before another thread has begun.
 const MEMBER_ROWS_MIN: usize = 16;
+
+/// Rows that are normalised side by side.
+const ROWS: usize = 4;
 
 /// `(v - mean) / √(variance + ε) · scale + shift` over the last dimension.
 #[derive(Debug, Clone)]
@@ -46,19 +51,23 @@ impl LayerNorm {
     pub fn apply<'t>(&self, rows: &mut [f32], to: &mut Activations, team: impl Into<Team<'t>>) {
         let tier = self.shape(rows, to);
         let (rows, to) = (SharedSlice::new(rows), to.shared());
-        self.each(rows.len() / self.scale.len(), team.into(), |index| {
-            let width = self.scale.len();
+        self.each(rows.len() / self.width(), team.into(), |group| {
+            let values = group.start * self.width()..group.end * self.width();
             // SAFETY: each row is visited once, and the tier proves what the CPU has.
             unsafe {
-                let row = rows.part(index * width..(index + 1) * width);
+                let rows = rows.part(values.clone());
                 match to {
                     #[cfg(target_arch = "x86_64")]
                     SharedLayout::Blocks { values, stride } => {
-                        avx512::apply_to_blocks(self, row, Lines { values, stride, index });
+                        let lines = Lines { values, stride, first: group.start };
+                        match group.len() {
+                            ROWS => avx512::apply_to_blocks::<ROWS>(self, rows, lines),
+                            _ => avx512::apply_to_blocks::<1>(self, rows, lines),
+                        }
                     }
                     SharedLayout::Rows(to) => {
-                        self.apply_row(tier.kind(), row);
-                        to.part(index * width..(index + 1) * width).copy_from_slice(row);
+                        self.apply_rows(tier.kind(), rows);
+                        to.part(values).copy_from_slice(rows);
                     }
                     #[cfg(not(target_arch = "x86_64"))]
                     SharedLayout::Blocks { .. } => unreachable!("blocks are the layout of tiers of x86-64"),
@@ -74,20 +83,24 @@ impl LayerNorm {
     pub fn copy<'t>(&self, rows: &[f32], to: &mut Activations, team: impl Into<Team<'t>>) {
         let tier = self.shape(rows, to);
         let to = to.shared();
-        self.each(rows.len() / self.scale.len(), team.into(), |index| {
-            let width = self.scale.len();
-            let row = &rows[index * width..][..width];
+        self.each(rows.len() / self.width(), team.into(), |group| {
+            let values = group.start * self.width()..group.end * self.width();
+            let rows = &rows[values.clone()];
             // SAFETY: as above.
             unsafe {
                 match to {
                     #[cfg(target_arch = "x86_64")]
                     SharedLayout::Blocks { values, stride } => {
-                        avx512::copy_to_blocks(self, row, Lines { values, stride, index });
+                        let lines = Lines { values, stride, first: group.start };
+                        match group.len() {
+                            ROWS => avx512::copy_to_blocks::<ROWS>(self, rows, lines),
+                            _ => avx512::copy_to_blocks::<1>(self, rows, lines),
+                        }
                     }
                     SharedLayout::Rows(to) => {
-                        let to = to.part(index * width..(index + 1) * width);
-                        to.copy_from_slice(row);
-                        self.apply_row(tier.kind(), to);
+                        let to = to.part(values);
+                        to.copy_from_slice(rows);
+                        self.apply_rows(tier.kind(), to);
                     }
                     #[cfg(not(target_arch = "x86_64"))]
                     SharedLayout::Blocks { .. } => unreachable!("blocks are the layout of tiers of x86-64"),
@@ -96,51 +109,66 @@ impl LayerNorm {
         });
     }
 
-    /// Calls `norm` for every row.
-    fn each(&self, rows: usize, mut team: Team<'_>, norm: impl Fn(usize) + Sync) {
+    /// Calls `norm` for all rows, for [`ROWS`] of them or for one at a time.
+    fn each(&self, rows: usize, mut team: Team<'_>, norm: impl Fn(Range<usize>) + Sync) {
         let share =
             if rows < MEMBER_ROWS_MIN * team.members() { rows } else { rows.div_ceil(team.members()) };
         team.each(rows.div_ceil(share.max(1)), |index, _| {
-            (index * share..rows.min((index + 1) * share)).for_each(&norm);
+            let end = rows.min((index + 1) * share);
+            let mut row = index * share;
+            while row < end {
+                let count = if end - row < ROWS { 1 } else { ROWS };
+                norm(row..row + count);
+                row += count;
+            }
         });
     }
 
     /// Gives `to` the shape of `rows`.
     fn shape(&self, rows: &[f32], to: &mut Activations) -> Tier {
-        let width = self.scale.len();
+        let width = self.width();
         assert!(rows.len().is_multiple_of(width), "{} values are no rows of {width}", rows.len());
         to.reshape(rows.len() / width, width);
         to.tier()
     }
 
-    fn apply_row(&self, kind: Kind, row: &mut [f32]) {
+    /// Normalises as many rows as [`Self::each`] gives.
+    fn apply_rows(&self, kind: Kind, rows: &mut [f32]) {
         match kind {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the kind comes out of a tier, which proves that the CPU has AVX-512.
-            Kind::Avx512 => unsafe { avx512::apply(self, row) },
+            Kind::Avx512 if rows.len() == ROWS * self.width() => unsafe { avx512::apply::<ROWS>(self, rows) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::Avx512 => unsafe { avx512::apply::<1>(self, rows) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above, of AVX2.
-            Kind::Avx2 => unsafe { portable::apply_avx2(self, row) },
-            _ => portable::apply(self, row),
+            Kind::Avx2 => unsafe { portable::apply_avx2(self, rows) },
+            _ => portable::apply(self, rows),
         }
+    }
+
+    fn width(&self) -> usize {
+        self.scale.len()
     }
 }
 
-/// Line `index` of each block of bf16.
+/// Lines of each block of bf16, from `first` on.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 struct Lines<'a> {
     values: SharedSlice<'a, u16>,
     stride: usize,
-    index: usize,
+    first: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl<'a> Lines<'a> {
     /// # Safety
     /// Nobody else uses the line while the result is in use.
-    unsafe fn of_block(self, block: usize) -> &'a mut [u16] {
-        let first = (block * self.stride + self.index) * BLOCK;
+    #[inline(always)]
+    unsafe fn of_block(self, row: usize, block: usize) -> &'a mut [u16] {
+        let first = (block * self.stride + self.first + row) * BLOCK;
         // SAFETY: as the caller says.
         unsafe { self.values.part(first..first + BLOCK) }
     }

@@ -43,10 +43,19 @@ impl<'a, T> SharedSlice<'a, T> {
     /// If the slice is shorter.
     #[inline]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [T] {
-        assert!(range.start <= range.end && range.end <= self.length, "{range:?} of {}", self.length);
+        if range.start > range.end || range.end > self.length {
+            beyond_the_end(range.start, range.end, self.length);
+        }
         // SAFETY: the range lies within the slice, and the caller says that it is used here alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
+}
+
+/// By itself, and with numbers instead of a range: what a message borrows is written to memory at every call.
+#[cold]
+#[inline(never)]
+fn beyond_the_end(start: usize, end: usize, length: usize) -> ! {
+    panic!("{start}..{end} of {length}")
 }
 
 #[cfg(test)]

@@ -1,90 +1,144 @@
-//! Layer norm of one row in 512-bit registers.
+//! Layer norm of `R` rows side by side in 512-bit registers: one row by itself waits twice for the sum of its own lanes.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::{LayerNorm, Lines};
 use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
 use crate::output::avx512::Masks;
 
-/// Normalises `row` and writes it as `lines` of bf16.
+/// Normalises `R` `rows` and writes them as `lines` of bf16.
 ///
 /// # Safety
 /// The CPU has these features, and nobody else uses these lines meanwhile.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply_to_blocks(norm: &LayerNorm, row: &mut [f32], lines: Lines<'_>) {
-    let moments = moments(row, norm.epsilon);
-    for (block, values) in row.chunks_mut(BLOCK).enumerate() {
-        let masks = Masks::first(values.len());
-        let normal = norm.normal(block, values, masks, moments);
-        store(values, masks, normal);
-        // SAFETY: as the caller says.
-        store_bf16(unsafe { lines.of_block(block) }, masks, normal);
+pub(super) unsafe fn apply_to_blocks<const R: usize>(norm: &LayerNorm, rows: &mut [f32], lines: Lines<'_>) {
+    let moments = moments::<R>(norm, rows);
+    for (block, columns) in norm.blocks() {
+        let masks = Masks::first(columns.len());
+        for (row, normal) in norm.normal(rows, &columns, &moments).into_iter().enumerate() {
+            store(norm.part_mut(rows, row, &columns), masks, normal);
+            // SAFETY: as the caller says.
+            store_bf16(unsafe { lines.of_block(row, block) }, masks, normal);
+        }
     }
 }
 
-/// The same, but `row` stays as it is.
+/// The same, but `rows` stay as they are.
 ///
 /// # Safety
 /// As of [`apply_to_blocks`].
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn copy_to_blocks(norm: &LayerNorm, row: &[f32], lines: Lines<'_>) {
-    let moments = moments(row, norm.epsilon);
-    for (block, values) in row.chunks(BLOCK).enumerate() {
-        let masks = Masks::first(values.len());
-        // SAFETY: as the caller says.
-        store_bf16(unsafe { lines.of_block(block) }, masks, norm.normal(block, values, masks, moments));
-    }
-}
-
-/// Normalises `row` where it is.
-#[target_feature(enable = "avx512f")]
-pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
-    let moments = moments(row, norm.epsilon);
-    for (block, values) in row.chunks_mut(BLOCK).enumerate() {
-        let masks = Masks::first(values.len());
-        let normal = norm.normal(block, values, masks, moments);
-        store(values, masks, normal);
-    }
-}
-
-/// The mean, and one over the standard deviation, of a row, in all lanes.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn moments(row: &[f32], epsilon: f32) -> [__m512; 2] {
-    let count = row.len() as f32;
-    let mut sums = [_mm512_setzero_ps(); 2];
-    for values in row.chunks(BLOCK) {
-        let values = load(values, Masks::first(values.len()));
-        sums = [_mm512_add_ps(sums[0], values[0]), _mm512_add_ps(sums[1], values[1])];
-    }
-    let mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1])) / count);
-    let mut squares = [_mm512_setzero_ps(); 2];
-    for values in row.chunks(BLOCK) {
-        let masks = Masks::first(values.len());
-        let values = load(values, masks);
-        for half in 0..2 {
-            let difference = _mm512_maskz_sub_ps(masks.0[half], values[half], mean);
-            squares[half] = _mm512_fmadd_ps(difference, difference, squares[half]);
+pub(super) unsafe fn copy_to_blocks<const R: usize>(norm: &LayerNorm, rows: &[f32], lines: Lines<'_>) {
+    let moments = moments::<R>(norm, rows);
+    for (block, columns) in norm.blocks() {
+        let masks = Masks::first(columns.len());
+        for (row, normal) in norm.normal(rows, &columns, &moments).into_iter().enumerate() {
+            // SAFETY: as the caller says.
+            store_bf16(unsafe { lines.of_block(row, block) }, masks, normal);
         }
     }
-    let variance = _mm512_reduce_add_ps(_mm512_add_ps(squares[0], squares[1])) / count;
-    [mean, _mm512_set1_ps(1.0 / (variance + epsilon).sqrt())]
+}
+
+/// Normalises `R` `rows` where they are.
+#[target_feature(enable = "avx512f")]
+pub(super) fn apply<const R: usize>(norm: &LayerNorm, rows: &mut [f32]) {
+    let moments = moments::<R>(norm, rows);
+    for (_, columns) in norm.blocks() {
+        let masks = Masks::first(columns.len());
+        for (row, normal) in norm.normal(rows, &columns, &moments).into_iter().enumerate() {
+            store(norm.part_mut(rows, row, &columns), masks, normal);
+        }
+    }
+}
+
+/// The mean, and one over the standard deviation, of each row, in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn moments<const R: usize>(norm: &LayerNorm, rows: &[f32]) -> [[__m512; 2]; R] {
+    let count = norm.width() as f32;
+    let zeros = [[_mm512_setzero_ps(); 2]; R];
+    let mut sums = zeros;
+    for (_, columns) in norm.blocks() {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            *sums = add(*sums, load(norm.part(rows, row, &columns)));
+        }
+    }
+    let means = sums.map(|sums| _mm512_set1_ps(total(sums) / count));
+    let mut squares = zeros;
+    for (_, columns) in norm.blocks() {
+        let masks = Masks::first(columns.len());
+        for (row, (squares, mean)) in squares.iter_mut().zip(means).enumerate() {
+            let values = load(norm.part(rows, row, &columns));
+            for half in 0..2 {
+                let difference = _mm512_maskz_sub_ps(masks.0[half], values[half], mean);
+                squares[half] = _mm512_fmadd_ps(difference, difference, squares[half]);
+            }
+        }
+    }
+    let mut moments = zeros;
+    for ((moments, mean), squares) in moments.iter_mut().zip(means).zip(squares) {
+        let deviation = (total(squares) / count + norm.epsilon).sqrt();
+        *moments = [mean, _mm512_set1_ps(1.0 / deviation)];
+    }
+    moments
 }
 
 impl LayerNorm {
-    /// What up to 32 values of a block become.
+    /// What up to 32 values of each row become.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn normal(&self, block: usize, values: &[f32], masks: Masks, moments: [__m512; 2]) -> [__m512; 2] {
-        let before = load(values, masks);
-        let scale = load(&self.scale[block * BLOCK..], masks);
-        let shift = load(&self.shift[block * BLOCK..], masks);
-        [0, 1].map(|half| {
-            let centred = _mm512_sub_ps(before[half], moments[0]);
-            _mm512_fmadd_ps(_mm512_mul_ps(centred, moments[1]), scale[half], shift[half])
-        })
+    fn normal<const R: usize>(
+        &self,
+        rows: &[f32],
+        columns: &Range<usize>,
+        moments: &[[__m512; 2]; R],
+    ) -> [[__m512; 2]; R] {
+        let (scale, shift) = (load(&self.scale[columns.clone()]), load(&self.shift[columns.clone()]));
+        let mut normal = [[_mm512_setzero_ps(); 2]; R];
+        for (row, (normal, [mean, factor])) in normal.iter_mut().zip(moments).enumerate() {
+            let before = load(self.part(rows, row, columns));
+            for half in 0..2 {
+                let centred = _mm512_sub_ps(before[half], *mean);
+                normal[half] = _mm512_fmadd_ps(_mm512_mul_ps(centred, *factor), scale[half], shift[half]);
+            }
+        }
+        normal
     }
+
+    /// Blocks of up to 32 columns, with their numbers.
+    fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let width = self.width();
+        (0..width)
+            .step_by(BLOCK)
+            .enumerate()
+            .map(move |(block, start)| (block, start..width.min(start + BLOCK)))
+    }
+
+    /// Some columns of a row.
+    #[inline]
+    fn part<'r>(&self, rows: &'r [f32], row: usize, columns: &Range<usize>) -> &'r [f32] {
+        &rows[row * self.width()..][columns.clone()]
+    }
+
+    #[inline]
+    fn part_mut<'r>(&self, rows: &'r mut [f32], row: usize, columns: &Range<usize>) -> &'r mut [f32] {
+        &mut rows[row * self.width()..][columns.clone()]
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add(a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
+    [_mm512_add_ps(a[0], b[0]), _mm512_add_ps(a[1], b[1])]
+}
+
+/// The sum of all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn total(values: [__m512; 2]) -> f32 {
+    _mm512_reduce_add_ps(_mm512_add_ps(values[0], values[1]))
 }
 
 #[inline]
@@ -94,10 +148,10 @@ fn store(to: &mut [f32], masks: Masks, values: [__m512; 2]) {
     unsafe { masks.store(to.as_mut_ptr(), values) }
 }
 
-/// Up to 32 values, as many as `masks` have bits; the other lanes are zero.
+/// Up to 32 values; the other lanes are zero.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(values: &[f32], masks: Masks) -> [__m512; 2] {
-    // SAFETY: `masks` have a bit for each value, and other lanes are not read.
-    unsafe { masks.load(values.as_ptr()) }
+fn load(values: &[f32]) -> [__m512; 2] {
+    // SAFETY: the masks have a bit for each value, and other lanes are not read.
+    unsafe { Masks::first(values.len()).load(values.as_ptr()) }
 }

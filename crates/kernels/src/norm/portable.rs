@@ -1,19 +1,21 @@
-//! Layer norm of one row in plain Rust.
+//! Layer norm in plain Rust.
 
 use super::LayerNorm;
 use crate::lanes::{LANES, fold};
 use crate::multiply_add::{MultiplyAdd, Separate};
 
-/// Normalises `row` where it is.
-pub(super) fn apply(norm: &LayerNorm, row: &mut [f32]) {
-    apply_with::<Separate>(norm, row);
+/// Normalises `rows` where they are.
+pub(super) fn apply(norm: &LayerNorm, rows: &mut [f32]) {
+    rows.chunks_exact_mut(norm.width()).for_each(|row| apply_with::<Separate>(norm, row));
 }
 
 /// The same on a CPU with AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn apply_avx2(norm: &LayerNorm, row: &mut [f32]) {
-    apply_with::<crate::multiply_add::Fused>(norm, row);
+pub(super) fn apply_avx2(norm: &LayerNorm, rows: &mut [f32]) {
+    for row in rows.chunks_exact_mut(norm.width()) {
+        apply_with::<crate::multiply_add::Fused>(norm, row);
+    }
 }
 
 #[inline(always)]
