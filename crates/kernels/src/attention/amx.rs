@@ -127,10 +127,12 @@ impl Shared<'_> {
     /// Makes weights of scores. False if one was too large.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    fn raise(&self, turn: usize, scores: &[f32], weights: &mut [u16]) -> bool {
+    fn raise(&self, turn: usize, scores: &mut [f32], weights: &mut [u16]) -> bool {
         let (group, block) = self.at(turn);
-        // Some rows more than there are queries: nobody reads what becomes of them.
-        let rows = GROUP.min(self.part.tokens - group * GROUP).next_multiple_of(softmax::avx512::ROWS);
+        let queries = GROUP.min(self.part.tokens - group * GROUP);
+        let rows = queries.next_multiple_of(softmax::avx512::ROWS);
+        // Rows that are no query's, but of the text behind this one, must not decide over it.
+        scores[queries * BLOCK..rows * BLOCK].fill(0.0);
         let weights = &mut weights[block * TILE..][..rows * BLOCK];
         let keys = BLOCK.min(self.part.tokens - block * BLOCK);
         softmax::avx512::powers(&scores[..rows * BLOCK], keys, self.part.heads.scale(), weights)

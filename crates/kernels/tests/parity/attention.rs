@@ -91,6 +91,25 @@ proptest! {
             prop_assert!(together[lengths[0] * hidden..].iter().all(|value| value.is_nan()));
         }
     }
+
+    /// Large scores are computed in another way, with other roundings: only those of the text itself may decide on that.
+    #[test]
+    fn large_scores_of_neighbours_change_no_bit(
+        lengths in prop::array::uniform3(1_usize..50), heads in heads(), seed in 0_u64..1 << 32
+    ) {
+        for tier in tiers("large_scores_of_neighbours_change_no_bit") {
+            let stride = 3 * heads.count * heads.width;
+            let hidden = stride / 3;
+            let [start, end] = [lengths[0], lengths[0] + lengths[1]];
+            let mut qkv = twin::random(seed, lengths.iter().sum::<usize>() * stride);
+            let alone = attend(tier, &qkv[start * stride..end * stride], &lengths[1..2], heads);
+            let (before, rest) = qkv.split_at_mut(start * stride);
+            let after = &mut rest[lengths[1] * stride..];
+            before.iter_mut().chain(after).for_each(|value| *value *= 64.0);
+            let together = attend(tier, &qkv, &lengths, heads);
+            prop_assert_eq!(&alone[..], &together[start * hidden..end * hidden]);
+        }
+    }
 }
 
 proptest! {

@@ -69,6 +69,23 @@ pub(crate) fn powers(scores: &[f32], keys: usize, scale: f32, to: &mut [u16]) ->
     _mm512_cmp_ps_mask::<_CMP_GT_OQ>(largest, _mm512_set1_ps(POWER_MAX)) == 0
 }
 
+/// Adds rows of 32 weights in bf16 to sums of as many rows, in parts that belong together.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn add_up(weights: &[u16], sums: &mut [__m512]) {
+    // SAFETY: any 512 bits are numbers of bf16.
+    let bf16 = |bits| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
+    let ones = bf16(_mm512_set1_epi16(ONE_BF16));
+    for (row, sum) in weights.chunks_exact(BLOCK).zip(sums) {
+        // SAFETY: a row has 64 bytes.
+        let row = bf16(unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
+        *sum = _mm512_dpbf16_ps(*sum, row, ones);
+    }
+}
+
+/// The bits of 1 in bf16.
+const ONE_BF16: i16 = 0x3f80;
+
 /// Powers of 2 up to here, and sums of many of them, fit in f32 and bf16, and so do those down to minus this.
 const POWER_MAX: f32 = 80.0;
 
