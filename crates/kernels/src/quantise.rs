@@ -41,7 +41,7 @@ pub(crate) enum Form {
 
 impl Form {
     /// What the bits of an int8 are combined with by exclusive or.
-    fn flip(self) -> u8 {
+    pub(crate) fn flip(self) -> u8 {
         match self {
             Self::Signed | Self::Wide => 0,
             Self::Raised => 0x80,
@@ -101,7 +101,7 @@ impl Quantised {
         match (form, input.tier().kind()) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX2, which all have that have AVX-512.
-            (Form::Wide, Kind::Avx512 | Kind::Avx2) => unsafe { avx2::fill(input, rows, to) },
+            (Form::Wide, Kind::Avx512) | (_, Kind::Avx2) => unsafe { avx2::fill(input, rows, to) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX-512.
             (Form::Signed | Form::Raised, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::tier::Tier;
+use crate::tier::{Int8Kind, Tier};
 
 /// The tiers of this CPU. Those it lacks are named on stderr and in the file `SUTRA_SKIP_LOG`.
 pub(crate) fn tiers(test: &str) -> Vec<Tier> {
@@ -12,6 +12,17 @@ pub(crate) fn tiers(test: &str) -> Vec<Tier> {
         skip(test, &format!("this CPU or its kernel has no {name}"));
     }
     available
+}
+
+/// The ways of this CPU to multiply int8, but for tiles, which have a product of their own. Those it lacks are named as
+/// tiers are.
+pub(crate) fn int8_kinds(test: &str) -> Vec<Int8Kind> {
+    let all = Int8Kind::ALL.into_iter().filter(|kind| *kind != Int8Kind::Amx);
+    let (had, lacking): (Vec<_>, Vec<_>) = all.partition(|kind| kind.is_available());
+    for kind in lacking {
+        skip(test, &format!("this CPU or its kernel has no {}", kind.name()));
+    }
+    had
 }
 
 /// Whether AVX-512 can be tested.

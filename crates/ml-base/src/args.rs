@@ -37,7 +37,7 @@ pub enum CpuIsa {
     Amx,
     /// AVX-512, with its bfloat16 and, for int8, VNNI where they are there; never tiles.
     Avx512,
-    /// AVX2 and FMA, for float32 and int8; never 512 bits.
+    /// AVX2 and FMA, for float32 and int8, the latter by VNNI of that width where it is there; never 512 bits.
     Avx2,
     /// Plain code, on any CPU.
     Portable,

@@ -13,6 +13,8 @@
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vnni;
@@ -32,7 +34,7 @@ use crate::tier::{Int8Kind, Kind, Tier};
 pub(crate) const STEP: usize = 2 * TILE;
 /// Bytes of a tile: sixteen lines of four inputs of sixteen outputs.
 pub(crate) const TILE: usize = 16 * LINE;
-/// Rows that portable code, AVX2 and VNNI multiply at once.
+/// Rows that portable code, AVX2 and either VNNI multiply at once.
 pub(crate) const ROWS: usize = 12;
 /// More would let a sum of 32 bits run over.
 const INPUTS_MAX: usize = 1 << 16;
@@ -88,7 +90,7 @@ impl Int8Weights {
             }
         }
         self.scales[output] = scale.scale;
-        if self.kind == Int8Kind::Vnni {
+        if self.kind.form() == Form::Raised {
             self.begins[output] = -128 * sum;
         }
     }
@@ -235,6 +237,11 @@ pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i
         // SAFETY: the kind comes out of a tier, which proves that the CPU has VNNI; the shapes are checked above.
         Int8Kind::Vnni => unsafe { vnni::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]) },
         #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above, of AVX-VNNI.
+        Int8Kind::AvxVnni => unsafe {
+            avx_vnni::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]);
+        },
+        #[cfg(target_arch = "x86_64")]
         // SAFETY: as above, of AVX2.
         Int8Kind::Avx2 => unsafe { avx2::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]) },
         _ => portable::multiply(left, panel, begins, &mut sums[..left.rows * BLOCK]),
@@ -246,8 +253,63 @@ impl Int8Kind {
     pub(crate) fn form(self) -> Form {
         match self {
             Self::Amx | Self::Portable => Form::Signed,
-            Self::Vnni => Form::Raised,
+            Self::Vnni | Self::AvxVnni => Form::Raised,
             Self::Avx2 => Form::Wide,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing;
+
+    /// Bytes without a pattern, of -127 to 127 as signed ones, as rows and weights are.
+    fn random(seed: u64, count: usize) -> Vec<i8> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_le_bytes()[5].cast_signed().max(-127)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// What `form` makes of a whole number.
+    fn bytes_of(whole: i8, form: Form) -> Vec<u8> {
+        match form {
+            Form::Signed | Form::Raised => vec![whole.cast_unsigned() ^ form.flip()],
+            Form::Wide => i16::from(whole).to_le_bytes().to_vec(),
+        }
+    }
+
+    /// What rows that are raised add to the sum of an output.
+    fn raised(panel: &[i8], output: usize, form: Form) -> i32 {
+        let in_tile = |byte: usize| byte % STEP / TILE * 16 + byte % LINE / 4 == output;
+        let sum: i32 =
+            panel.iter().enumerate().filter(|(byte, _)| in_tile(*byte)).map(|(_, w)| i32::from(*w)).sum();
+        if form == Form::Raised { 128 * sum } else { 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_plain_rust(rows in 1_usize..=ROWS, steps in 1_usize..4, seed in any::<u64>()) {
+            let (narrow, panel) = (random(seed, rows * steps * LINE), random(seed ^ 2, steps * STEP));
+            let begins: Vec<i32> = random(seed ^ 4, BLOCK).into_iter().map(i32::from).collect();
+            let mut wanted = vec![0; rows * BLOCK];
+            let signed: Vec<u8> = narrow.iter().map(|whole| whole.cast_unsigned()).collect();
+            portable::multiply(Left { lines: &signed, stride: rows, rows }, &panel, &begins, &mut wanted);
+            for kind in testing::int8_kinds("sums_are_those_of_plain_rust") {
+                let lines: Vec<u8> = narrow.iter().flat_map(|whole| bytes_of(*whole, kind.form())).collect();
+                let mut begins = begins.clone();
+                for (output, begin) in begins.iter_mut().enumerate() {
+                    *begin -= raised(&panel, output, kind.form());
+                }
+                let mut found = vec![0; rows * BLOCK];
+                multiply(kind, Left { lines: &lines, stride: rows, rows }, &panel, &begins, &mut found);
+                prop_assert_eq!(&found, &wanted, "{:?}", kind);
+            }
         }
     }
 }

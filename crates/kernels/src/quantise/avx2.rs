@@ -1,9 +1,9 @@
-//! Quantising in 256-bit registers, to whole numbers of sixteen bits: sixteen columns at once.
+//! Quantising in 256-bit registers, sixteen columns at once.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{LINE, Lines, Scale};
+use super::{Form, LINE, Lines, Scale};
 use crate::activations::{Activations, Layout};
 
 /// Columns that become one register of whole numbers.
@@ -17,16 +17,37 @@ pub(super) fn fill(input: &Activations, rows: Range<usize>, mut to: Lines<'_>) {
     };
     let width = input.width();
     let values = &values[rows.start * width..rows.end * width];
+    let form = to.form;
     for (line, row) in values.chunks_exact(width).enumerate() {
         let scale = Scale::of(largest_size(row));
         to.scales[line] = scale.scale;
         for (block, values) in row.chunks(LINE).enumerate() {
             let line = to.line(block, line);
-            for (values, to) in values.chunks(LANES).zip(line.chunks_exact_mut(2 * LANES)) {
-                let whole = whole(load(values), scale);
-                // SAFETY: the chunk has room for sixteen numbers of sixteen bits.
-                unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), whole) };
+            let places = line.chunks_exact_mut(form.line_bytes() / LINE * LANES);
+            for (values, to) in values.chunks(LANES).zip(places) {
+                store(whole(load(values), scale), form, to);
             }
+        }
+    }
+}
+
+/// Writes sixteen whole numbers in the form that is wanted.
+///
+/// # Panics
+/// If there is no room for them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(whole: __m256i, form: Form, to: &mut [u8]) {
+    assert!(to.len() >= form.line_bytes() / LINE * LANES);
+    match form {
+        // SAFETY: there is room for sixteen numbers of sixteen bits.
+        Form::Wide => unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), whole) },
+        Form::Signed | Form::Raised => {
+            let [low, high] = [_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole)];
+            let flip = _mm_set1_epi8(form.flip().cast_signed());
+            let bytes = _mm_xor_si128(_mm_packs_epi16(low, high), flip);
+            // SAFETY: there is room for sixteen bytes.
+            unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) };
         }
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
+/// 256-bit registers that multiply int8: Intel's CPUs without AVX-512 since Alder Lake, AMD's since Zen 5.
+pub(super) fn has_avx_vnni() -> bool {
+    has_avx2() && is_x86_feature_detected!("avxvnni")
+}
+
 fn extended_state() -> u64 {
     // SAFETY: AVX-512 was detected before, which means that the kernel has switched XSAVE and `xgetbv` on.
     unsafe { xgetbv() }

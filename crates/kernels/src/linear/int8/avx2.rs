@@ -1,4 +1,4 @@
-//! Whole numbers in 256-bit registers, for CPUs without VNNI: six rows by eight outputs are twelve registers of sums, each
+//! Whole numbers in 256-bit registers, for CPUs without VNNI of either width: six rows by eight outputs are twelve registers of sums, each
 //! of four outputs and, for each of them, two sums that belong together.
 //!
 //! Numbers are multiplied as pairs of sixteen bits, whose sums cannot run over, where pairs of eight bits could. Rows come
@@ -102,37 +102,4 @@ unsafe fn widened(from: *const i8) -> __m256i {
 #[target_feature(enable = "avx2")]
 pub(super) fn to_floats(whole: &[i32], outputs: &[f32], rows: &[f32], floats: &mut [f32]) {
     super::portable::to_floats(whole, outputs, rows, floats);
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::portable;
-    use super::*;
-    use crate::testing;
-
-    proptest! {
-        #[test]
-        fn sums_are_those_of_plain_rust(rows in 1_usize..14, steps in 1_usize..4, seed in any::<u64>()) {
-            if testing::has_avx2("sums_are_those_of_plain_rust") {
-                let mut state = seed | 1;
-                let mut next = move || {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    // -127 to 127, as rows and weights are.
-                    state.to_le_bytes()[5].cast_signed().max(-127)
-                };
-                let narrow: Vec<u8> = (0..rows * steps * LINE).map(|_| next().cast_unsigned()).collect();
-                let wide: Vec<u8> =
-                    narrow.iter().flat_map(|byte| i16::from(byte.cast_signed()).to_le_bytes()).collect();
-                let panel: Vec<i8> = (0..steps * STEP).map(|_| next()).collect();
-                let begins: Vec<i32> = (0..32).map(|_| i32::from(next())).collect();
-                let (mut found, mut wanted) = (vec![0; rows * BLOCK], vec![0; rows * BLOCK]);
-                // SAFETY: the CPU has AVX2, as was just asked, and the lines are those of all steps.
-                unsafe { multiply(Left { lines: &wide, stride: rows, rows }, &panel, &begins, &mut found) };
-                portable::multiply(Left { lines: &narrow, stride: rows, rows }, &panel, &begins, &mut wanted);
-                prop_assert_eq!(found, wanted);
-            }
-        }
-    }
 }
