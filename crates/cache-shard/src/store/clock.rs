@@ -3,7 +3,7 @@
 use std::{
     fmt::Debug,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::sync::atomic::{AtomicU64, Ordering};
@@ -36,30 +36,39 @@ impl Clock for SystemClock {
 }
 
 /// A duration in whole milliseconds.
-pub(super) fn milliseconds(duration: std::time::Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A clock that stands still where the one below it goes back, also across a restart.
+/// A clock that stands still where the one below it goes back. Where that one is behind the records after a restart, time
+/// goes on from the latest of them: what expires in a minute does, whatever year the machine believes it is.
 #[derive(Debug)]
 pub(super) struct Timeline {
     clock: Arc<dyn Clock>,
     latest_ms: AtomicU64,
+    /// What is added to the clock below.
+    ahead_ms: AtomicU64,
 }
 
 impl Timeline {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         let latest_ms = AtomicU64::new(clock.now_ms());
-        Self { clock, latest_ms }
+        Self { clock, latest_ms, ahead_ms: AtomicU64::new(0) }
     }
 
     pub(super) fn now_ms(&self) -> u64 {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.now_ms().saturating_add(self.ahead_ms.load(Ordering::Relaxed));
         self.latest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms)
     }
 
     /// A record says that this moment has been.
     pub(super) fn has_been(&self, moment_ms: u64) {
-        self.latest_ms.fetch_max(moment_ms, Ordering::Relaxed);
+        let ahead_ms = moment_ms.saturating_sub(self.clock.now_ms());
+        self.ahead_ms.fetch_max(ahead_ms, Ordering::Relaxed);
+    }
+
+    /// How far the records are ahead of the clock below.
+    pub(super) fn ahead(&self) -> Duration {
+        Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 }

@@ -8,6 +8,7 @@
 //!  record wrong      ─▶ looked over, on to the next right one                      the one that was written before it
 //!  generations wrong ─▶ set aside, everything counts as cleared
 //!  newer version     ─▶ the only thing that refuses the start
+//!  clock behind them ─▶ time goes on from the latest record
 //! ```
 //!
 //! Within a class segments were filled one after another, so a row is in order by itself, and the merge holds the contents
@@ -15,6 +16,8 @@
 
 mod files;
 mod row;
+
+use std::time::Duration;
 
 use self::row::{Row, Taken};
 pub(super) use self::{files::load_memos, row::read_contents};
@@ -46,6 +49,7 @@ pub(super) fn recover(disk: &Disk, timeline: &Timeline) -> Result<Recovered, Ope
         files::open_segment(disk, *number, &mut recovered)?;
     }
     let rows = merge(disk, timeline, &mut recovered);
+    warn_of_clock(timeline.ahead());
     for (active, row) in recovered.actives.iter_mut().zip(rows) {
         recovered.gaps += row.gaps();
         *active = row.into_active();
@@ -54,6 +58,19 @@ pub(super) fn recover(disk: &Disk, timeline: &Timeline) -> Result<Recovered, Ope
         recovered.state.clear_all();
     }
     Ok(recovered)
+}
+
+/// Of less than this behind the records nobody is told: clocks are corrected, and machines differ.
+const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
+
+fn warn_of_clock(ahead: Duration) {
+    if ahead > CLOCK_BEHIND_MAX {
+        let ahead_seconds = ahead.as_secs();
+        tracing::warn!(
+            ahead_seconds,
+            "records are from later than this machine's clock says it is: time goes on from the latest of them; is the clock right?"
+        );
+    }
 }
 
 /// Takes all records in, in the order in which they were written.
