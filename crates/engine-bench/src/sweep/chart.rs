@@ -46,6 +46,7 @@ impl Chart<'_> {
         let points = || self.lines.iter().flat_map(|(_, points)| points.iter().copied());
         let (left, right) = bounds(points().map(|point| point.0)).context("nothing to draw")?;
         let (low, high) = bounds(points().map(|point| point.1)).context("nothing to draw")?;
+        let (low, high) = (low / 1.3, high * 1.3);
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&root)
             .caption(&self.title, ("sans-serif", 17).into_font().color(&INK))
@@ -54,7 +55,7 @@ impl Chart<'_> {
             .y_label_area_size(72)
             .build_cartesian_2d(
                 (left..right).log_scale().base(2.0),
-                (low / 1.3..high * 1.3).log_scale().base(10.0),
+                (low..high).log_scale().base(10.0).with_key_points(marks(low, high)),
             )?;
         chart
             .configure_mesh()
@@ -92,6 +93,15 @@ fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
+/// Numbers that are marked between `low` and `high`: powers of ten alone would leave most charts with one mark or none.
+fn marks(low: f64, high: f64) -> Vec<f64> {
+    const STEPS: [f64; 6] = [1.0, 1.5, 2.0, 3.0, 5.0, 7.0];
+    let decades = std::iter::successors(Some(10_f64.powf(low.log10().floor())), |decade| Some(decade * 10.0));
+    let marks =
+        decades.take_while(|decade| *decade <= high).flat_map(|decade| STEPS.map(|step| step * decade));
+    marks.filter(|mark| (low..=high).contains(mark)).collect()
+}
+
 fn shown(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
@@ -113,7 +123,16 @@ mod tests {
         for expected in ["a title", "tokens", "costs", "a line", "polyline", "prefers-color-scheme:dark"] {
             assert!(svg.contains(expected), "`{expected}` is missing in\n{svg}");
         }
+        // Between 2 / 1.3 and 3 · 1.3.
+        assert!(svg.contains("\n2.0\n") && svg.contains("\n3.0\n"), "the y axis has no marks in\n{svg}");
         let empty = Chart { title: String::new(), x: String::new(), y: "", lines: Vec::new() };
         assert!(empty.draw().is_err());
+    }
+
+    #[test]
+    fn every_axis_has_marks_however_short_it_is() {
+        assert_eq!(marks(112.0, 793.0), [150.0, 200.0, 300.0, 500.0, 700.0]);
+        assert_eq!(marks(27.0, 120.0), [30.0, 50.0, 70.0, 100.0]);
+        assert_eq!(marks(0.8, 1.6), [1.0, 1.5]);
     }
 }
