@@ -120,14 +120,14 @@ unsafe fn rows<const R: usize>(
 /// 64 bytes lie at `from`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn load(from: *const u16) -> __m512bh {
+pub(crate) unsafe fn load(from: *const u16) -> __m512bh {
     // SAFETY: as the caller says.
     bf16(unsafe { _mm512_loadu_si512(from.cast()) })
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn bf16(bits: __m512i) -> __m512bh {
+pub(crate) fn bf16(bits: __m512i) -> __m512bh {
     // SAFETY: both types are 512 bits, of which any pattern is a value.
     unsafe { std::mem::transmute(bits) }
 }

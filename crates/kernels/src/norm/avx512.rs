@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{LayerNorm, Lines};
 use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
-use crate::output::avx512::Masks;
+use crate::output::avx512::{Masks, add};
 
 /// Normalises `R` `rows` and writes them as `lines` of bf16.
 ///
@@ -126,12 +126,6 @@ impl LayerNorm {
     fn part_mut<'r>(&self, rows: &'r mut [f32], row: usize, columns: &Range<usize>) -> &'r mut [f32] {
         &mut rows[row * self.width()..][columns.clone()]
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn add(a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
-    [_mm512_add_ps(a[0], b[0]), _mm512_add_ps(a[1], b[1])]
 }
 
 /// The sum of all lanes.

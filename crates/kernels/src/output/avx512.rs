@@ -11,7 +11,7 @@ use super::{Ending, Gate, Place, Sink};
 use crate::activations::BLOCK;
 
 /// 32 columns.
-pub(super) type Pair = [__m512; 2];
+pub(crate) type Pair = [__m512; 2];
 
 /// The columns of a panel that exist, sixteen to a mask.
 #[derive(Debug, Clone, Copy)]
@@ -199,6 +199,6 @@ fn load(from: &[f32]) -> Pair {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn add(values: Pair, others: Pair) -> Pair {
+pub(crate) fn add(values: Pair, others: Pair) -> Pair {
     [_mm512_add_ps(values[0], others[0]), _mm512_add_ps(values[1], others[1])]
 }

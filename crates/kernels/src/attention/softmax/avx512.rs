@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use crate::activations::BLOCK;
 use crate::convert::avx512::{store_bf16, write_bf16};
 use crate::exp::avx512::{exp2, exp2_for_bf16};
+use crate::linear::bf16::{bf16, load};
 use crate::output::avx512::Masks;
 
 /// Replaces `scores` by 2 to the power `scale · (score - max)` and returns their sum.
@@ -73,12 +74,10 @@ pub(crate) fn powers(scores: &[f32], keys: usize, scale: f32, to: &mut [u16]) ->
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) fn add_up(weights: &[u16], sums: &mut [__m512]) {
-    // SAFETY: any 512 bits are numbers of bf16.
-    let bf16 = |bits| unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) };
     let ones = bf16(_mm512_set1_epi16(ONE_BF16));
     for (row, sum) in weights.chunks_exact(BLOCK).zip(sums) {
         // SAFETY: a row has 64 bytes.
-        let row = bf16(unsafe { _mm512_loadu_si512(row.as_ptr().cast()) });
+        let row = unsafe { load(row.as_ptr()) };
         *sum = _mm512_dpbf16_ps(*sum, row, ones);
     }
 }
