@@ -111,8 +111,11 @@ impl LayerNorm {
 
     /// Calls `norm` for all rows, for [`ROWS`] of them or for one at a time.
     fn each(&self, rows: usize, mut team: Team<'_>, norm: impl Fn(Range<usize>) + Sync) {
-        let share =
-            if rows < MEMBER_ROWS_MIN * team.members() { rows } else { rows.div_ceil(team.members()) };
+        let share = if rows < MEMBER_ROWS_MIN * team.members() {
+            rows
+        } else {
+            rows.div_ceil(team.members()).next_multiple_of(ROWS)
+        };
         team.each(rows.div_ceil(share.max(1)), |index, _| {
             let end = rows.min((index + 1) * share);
             let mut row = index * share;

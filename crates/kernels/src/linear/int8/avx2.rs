@@ -1,5 +1,5 @@
-//! Whole numbers in 256-bit registers, for CPUs without VNNI of either width: six rows by eight outputs are twelve registers of sums, each
-//! of four outputs and, for each of them, two sums that belong together.
+//! Whole numbers in 256-bit registers, for CPUs without VNNI of either width: six rows by eight outputs are twelve
+//! registers of sums, each of four outputs and, for each of them, two sums that belong together.
 //!
 //! Numbers are multiplied as pairs of sixteen bits, whose sums cannot run over, where pairs of eight bits could. Rows come
 //! as sixteen bits; weights stay int8 in memory and are widened on their way into a register, once for all six rows.
