@@ -60,8 +60,9 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Run the tests of kernels under AddressSanitizer, which needs nightly
     ///
-    /// kernels is the one crate with unsafe code. The sanitizer sees what compiled code and intrinsics touch, not what the
-    /// tile instructions in inline assembly do: those have assertions of their shapes before them.
+    /// kernels is the one crate with unsafe code. The sanitizer sees what compiled code and intrinsics touch, and what
+    /// tile instructions do where the CPU has none and software carries them out; on a CPU with AMX it does not see those,
+    /// which have assertions of their shapes before them.
     Sanitize,
     Prove(ProveArgs),
     /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
@@ -78,11 +79,13 @@ pub(crate) enum Command {
     Supervise(GridArgs),
 }
 
-/// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector, and no order of turns either
+/// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector, no order of turns either,
+/// and AMX computes the model's vectors
 ///
 /// The threads of L1, of single-flight and of the store in orders that are drawn, one test after the other. Random operations on a simulated disk that loses its power and whose bytes rot, against a model of what may be answered;
 /// then the real program, killed again and again, against a journal of what it acknowledged. Ends with the counts, and with 1
-/// at the first wrong vector, together with the seed that finds it again.
+/// at the first wrong vector, together with the seed that finds it again. Last, the real model (`cargo xtask test` fetches
+/// it) in AMX tiles, whose instructions are carried out in software on a CPU that has AVX-512 with bfloat16 but no AMX.
 #[derive(Args, Debug)]
 pub(crate) struct ProveArgs {
     /// Operations on simulated disks

@@ -15,14 +15,17 @@ const PROOFS: [&str; 2] =
 /// The modules, of any crate, whose tests decide who goes on.
 const INTERLEAVINGS: &str = "interleavings::";
 
+/// The tests of the engine that compute the real model, with tile instructions in software where the CPU has none.
+const TILES: &str = "golden::";
+
 /// Runs them one after the other, with their words on the terminal.
 pub(crate) fn run(workspace: &Workspace, args: &ProveArgs) -> Result<ExitCode> {
     console::warn(format!(
         "prove: {} orders of turns for each test of them, then {} operations with faults (some ten minutes for ten million), \
-         then {} kills",
+         then {} kills; then the model in tiles (some minutes on a CPU without AMX)",
         args.schedules, args.operations, args.kills
     ));
-    for command in [interleavings(workspace, args), faults(workspace, args)] {
+    for command in [interleavings(workspace, args), faults(workspace, args), tiles(workspace, args)] {
         if !passes(command)? {
             return Ok(ExitCode::FAILURE);
         }
@@ -56,6 +59,12 @@ fn faults(workspace: &Workspace, args: &ProveArgs) -> Command {
     command
         .env("SUTRA_PROOF_OPERATIONS", args.operations.to_string())
         .env("SUTRA_PROOF_KILLS", args.kills.to_string());
+    command
+}
+
+fn tiles(workspace: &Workspace, args: &ProveArgs) -> Command {
+    let mut command = cargo_test(workspace, args, &["--test", "engine"], &[TILES]);
+    command.env("SUTRA_PROOF_TILES", "1").env("SUTRA_REQUIRE_MODEL", "1");
     command
 }
 

@@ -51,6 +51,8 @@ mod silu;
 mod scratch;
 mod crew;
 mod peak;
+#[cfg(feature = "software-tiles")]
+pub mod software_tiles;
 #[cfg(test)]
 mod testing;
 

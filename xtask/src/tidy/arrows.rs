@@ -1,4 +1,4 @@
-//! Which crate may depend on which.
+//! Which crate may depend on which, and who may ask for what is for tests alone.
 //!
 //! ```text
 //! embedding-single ──▶ protocol, service, vector       service ──▶ protocol
@@ -51,6 +51,9 @@ const LIGHT: [&str; 1] = ["xtask"];
 /// What a light crate must not pull in.
 const HEAVY: [&str; 5] = ["axum", "candle-core", "indicatif", "tokio", "tonic"];
 
+/// Features that change what a program is, for its tests.
+const OF_TESTS: [&str; 1] = ["software-tiles"];
+
 /// Checks what `cargo metadata --no-deps` says.
 pub(super) fn check(metadata: &Value) -> Result<Vec<Violation>> {
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
@@ -68,13 +71,25 @@ fn check_package(package: &Value, own: &[&str]) -> Vec<Violation> {
         )];
     };
     let dependencies = package["dependencies"].as_array().into_iter().flatten();
-    let names = dependencies.filter_map(|dependency| dependency["name"].as_str());
-    names.filter_map(|dependency| check_arrow(name, dependency, allowed, own)).collect()
+    let checked = dependencies.flat_map(|dependency| {
+        let arrow = dependency["name"].as_str().and_then(|to| check_arrow(name, to, allowed, own));
+        arrow.into_iter().chain(check_features(name, dependency))
+    });
+    checked.collect()
+}
+
+fn check_features(name: &str, dependency: &Value) -> Option<Violation> {
+    let features = dependency["features"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let of_tests = features.filter(|feature| OF_TESTS.contains(feature)).collect::<Vec<_>>();
+    let is_shipped = dependency["kind"] != "dev" && !of_tests.is_empty();
+    let found = || format!("asks for {} outside dev-dependencies", of_tests.join(", "));
+    is_shipped.then(|| violation(name, found(), "a feature for tests alone"))
 }
 
 fn check_arrow(name: &str, dependency: &str, allowed: &[&str], own: &[&str]) -> Option<Violation> {
     let found = format!("depends on {dependency}");
-    if own.contains(&dependency) && !allowed.contains(&dependency) {
+    // Tests of a crate may ask for a feature of its own.
+    if own.contains(&dependency) && dependency != name && !allowed.contains(&dependency) {
         let limit = if allowed.is_empty() { "none of our crates".to_owned() } else { allowed.join(", ") };
         Some(violation(name, found, limit))
     } else if PURE.contains(&name) && NETWORK.contains(&dependency) {
@@ -98,13 +113,17 @@ mod tests {
     use super::*;
 
     fn broken(name: &str, dependency: &str) -> Vec<String> {
+        broken_by(name, json!({ "name": dependency }))
+    }
+
+    fn broken_by(name: &str, dependency: Value) -> Vec<String> {
         let package = |name: &str, dependencies: Value| json!({ "name": name, "dependencies": dependencies });
         let mut packages: Vec<Value> = ALLOWED
             .iter()
             .filter(|(known, _)| *known != name)
             .map(|(known, _)| package(known, json!([])))
             .collect();
-        packages.push(package(name, json!([{ "name": dependency }])));
+        packages.push(package(name, json!([dependency])));
         check(&json!({ "packages": packages })).unwrap().iter().map(Violation::to_string).collect()
     }
 
@@ -130,6 +149,15 @@ mod tests {
         for (name, dependency) in [("engine", "tokio"), ("vector", "hyper"), ("vector", "protocol")] {
             assert_eq!(broken(name, dependency).len(), 1, "{name} -> {dependency}");
         }
+    }
+
+    #[test]
+    fn feature_for_tests_is_asked_for_by_tests_alone() {
+        let asks = |kind: Value| json!({ "name": "kernels", "kind": kind, "features": ["software-tiles"] });
+        assert!(broken_by("engine", asks(json!("dev"))).is_empty());
+        assert!(broken_by("kernels", asks(json!("dev"))).is_empty());
+        let expected = "crates/engine/Cargo.toml: asks for software-tiles outside dev-dependencies; limit: a feature for tests alone";
+        assert_eq!(broken_by("engine", asks(Value::Null)), [expected]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use libfuzzer_sys::fuzz_target;
 const LARGEST: f32 = 1e15;
 
 fuzz_target!(|case: Case| {
+    kernels::software_tiles::switch_on();
     for weights in [Weights::Float, Weights::Int8] {
         let expected = case.expected(weights);
         for tier in Tier::available() {

@@ -15,7 +15,17 @@ pub(super) fn has_avx512_bf16() -> bool {
 
 /// Tile registers that multiply bf16, and the kernel's leave to use them.
 pub(super) fn has_amx_bf16() -> bool {
-    has_avx512_bf16() && cpu_has_tiles() && kernel_permits_tiles()
+    has_avx512_bf16() && (cpu_has_tiles() && kernel_permits_tiles() || software_has_tiles())
+}
+
+#[cfg(feature = "software-tiles")]
+fn software_has_tiles() -> bool {
+    crate::software_tiles::are_on()
+}
+
+#[cfg(not(feature = "software-tiles"))]
+fn software_has_tiles() -> bool {
+    false
 }
 
 /// CPUID leaf 7: AMX-BF16 is bit 22 of EDX, AMX-TILE bit 24. XCR0: bits 17 and 18 are the state of the tiles.
@@ -28,7 +38,7 @@ fn cpu_has_tiles() -> bool {
 
 /// Tiles that multiply int8, where there are tiles at all: CPUID leaf 7, bit 25 of EDX.
 pub(super) fn has_amx_int8() -> bool {
-    std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0
+    std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0 || software_has_tiles()
 }
 
 /// 256-bit registers that multiply floats and whole numbers, as every server's CPU since 2013 has them.

@@ -4,8 +4,9 @@ use std::io::Write;
 
 use kernels::Tier;
 
-/// The tiers of this CPU. Those it lacks are named on stderr and in the file `SUTRA_SKIP_LOG`.
+/// The tiers of this CPU, with tiles in software if it has none. Those it lacks are named on stderr and in the file `SUTRA_SKIP_LOG`.
 pub(crate) fn tiers(test: &str) -> Vec<Tier> {
+    kernels::software_tiles::switch_on();
     let available = Tier::available();
     let lacks = |name: &&str| !available.iter().any(|tier| tier.name() == *name);
     for name in Tier::names().into_iter().filter(lacks) {
