@@ -147,8 +147,9 @@ pub(crate) enum Bench {
 /// second Ctrl-C kills at once. The vectors in cache-shard stay for the next start.
 ///
 /// Variables such as EMBEDDING_CACHE_SIZE, STORAGE_PATH or HF_ENDPOINT are passed on to the services, and one that is
-/// set wins over what `up` itself would choose: WORKER_THREADS (the cores divided by the replicas),
-/// EMBEDDING_ML_BASE_CALLS_MAX, ML_BASE_LB_MAXCONN, EMBEDDING_PRECISION_CLASSES (int8 as well where ML_BASE_DTYPE is int8). Only ports, addresses and instance ids are always those of `up`.
+/// set wins over what `up` itself would choose: WORKER_THREADS (the cores divided by the replicas), SPARE_THREADS (the
+/// other cores, for while nobody wants them), EMBEDDING_ML_BASE_CALLS_MAX, ML_BASE_LB_MAXCONN, EMBEDDING_PRECISION_CLASSES
+/// (int8 as well where ML_BASE_DTYPE is int8). Only ports, addresses and instance ids are always those of `up`.
 ///
 /// Exits 2 where a port is taken, the system runs already, or several replicas lack HAProxy.
 #[derive(Args, Debug)]

@@ -23,7 +23,7 @@ const ROW_PORTS: u16 = 12;
 const ROWS_FROM: u16 = 20_000;
 const ROWS: u16 = 1000;
 /// Variables that would change what `up` chooses.
-const CHOICES: [&str; 9] = [
+const CHOICES: [&str; 10] = [
     "API_KEY",
     "EMBEDDING_ML_BASE_CALLS_MAX",
     "ML_BASE_CALLS_MAX",
@@ -33,6 +33,7 @@ const CHOICES: [&str; 9] = [
     "SUTRA_CACHE_ENABLED",
     "SUTRA_EDITION",
     "WORKER_THREADS",
+    "SPARE_THREADS",
 ];
 /// Much longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -214,7 +214,7 @@ fn load(args: &EngineArgs, way: Way, threads: NonZeroUsize) -> Result<Engine, Lo
         tokens_max: args.tokens_max.get(),
         compute: way.compute,
         isa: way.isa,
-        threads,
+        threads: threads.into(),
     };
     Engine::load(&args.model, &config)
 }

@@ -84,7 +84,7 @@ impl Encoder {
     /// within the positions. The calling thread leads `crew`; the result does not depend on how many follow.
     pub(crate) fn forward<R>(&self, batch: &RaggedBatch, crew: &Crew, pool: impl FnOnce(&[f32]) -> R) -> R {
         let mut buffers = self.take_buffers(batch.tokens());
-        let mut scratches = buffers.take_scratches(self.packing.tier, &self.sizes, crew.members());
+        let mut scratches = buffers.take_scratches(self.packing.tier, &self.sizes, crew.most());
         crew.lead(&mut scratches, |team| {
             self.embeddings.forward(batch, &mut buffers, team);
             for (angles, to) in self.angles.iter().zip(&mut buffers.angles) {

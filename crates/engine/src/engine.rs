@@ -1,7 +1,6 @@
 //! The engine: a loaded model and the threads it runs on.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::path::Path;
 
 use kernels::Crew;
@@ -16,7 +15,7 @@ use crate::onnx::{self, onnx_files};
 #[cfg(feature = "onnx")]
 use crate::onnx::{OnnxModel, Sizes};
 use crate::pooling::{PooledVectors, Pooling};
-use crate::threads::Workers;
+use crate::threads::{Threads, Workers};
 use crate::weights::Weights;
 
 /// What the caller decides about an engine.
@@ -31,7 +30,7 @@ pub struct EngineConfig {
     /// The instructions for it.
     pub isa: Isa,
     /// Threads that compute. They sleep while there is no batch.
-    pub threads: NonZeroUsize,
+    pub threads: Threads,
 }
 
 /// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
@@ -39,7 +38,7 @@ pub struct Engine {
     backend: Backend,
     compute: Compute,
     pooling: Pooling,
-    threads: NonZeroUsize,
+    threads: Threads,
     tokens_max: usize,
     vocabulary: usize,
 }
@@ -165,13 +164,13 @@ impl Engine {
         workers: &Workers,
         batch: &RaggedBatch,
     ) -> Result<Vec<f32>, EmbedError> {
-        let Division { together, apart } = Division::new(batch, workers.threads());
+        let Division { together, apart } = Division::new(batch, self.threads.sure);
         let mut vectors = vec![0.0; batch.texts() * self.width()];
         for piece in together {
             let found = workers.together(|crew| self.pass(encoder, &piece.batch, crew))?;
             self.put(&piece.texts, &found, &mut vectors);
         }
-        let found = workers.run(&apart, |piece| self.pass(encoder, &piece.batch, &Crew::new(1)))?;
+        let found = workers.run(&apart, |piece, crew| self.pass(encoder, &piece.batch, crew))?;
         for (piece, found) in apart.iter().zip(found) {
             self.put(&piece.texts, &found, &mut vectors);
         }

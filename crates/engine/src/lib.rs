@@ -27,6 +27,7 @@
 mod batch;
 mod engine;
 mod division;
+mod cores;
 mod threads;
 
 mod compute;
@@ -49,3 +50,4 @@ pub use engine::{Engine, EngineConfig};
 pub use error::{BatchError, EmbedError, LoadError};
 pub use onnx::{COMPUTES_ONNX, onnx_files};
 pub use pooling::{PooledVectors, Pooling, UnknownPooling};
+pub use threads::Threads;

@@ -7,6 +7,9 @@
 //! A kernel of a short text takes some microseconds, less than it takes to wake a thread: followers spin between kernels,
 //! and only as long as a pass lasts. Whoever is free takes the next share, so a follower that comes late, or that the
 //! system has stopped, holds up the share that it has and nothing else; without followers the leader does everything.
+//!
+//! A [`Helper`] is a follower that comes when it has time, and goes before the pass ends if it has none left. A kernel is
+//! divided for those who are there when it begins.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -14,6 +17,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::scratch::Scratch;
 
@@ -35,14 +39,21 @@ const ENDED: u64 = u64::MAX << TICKET_SHARES_BITS;
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// How long a helper stays before it is asked again whether it has time.
+const HELPS_FOR: Duration = Duration::from_micros(250);
+
 /// The threads of one pass: one leads, the others follow.
 pub struct Crew {
     members: usize,
+    helpers_max: usize,
     ticket: Apart<AtomicU64>,
     /// Shares that are not done.
     pending: Apart<AtomicUsize>,
-    /// Members so far, the leader among them.
+    /// Members so far, the leader among them, but for helpers.
     joined: AtomicUsize,
+    /// Helpers so far, and those that are there.
+    helpers: AtomicUsize,
+    helping: AtomicUsize,
     is_led: AtomicBool,
     has_panicked: AtomicBool,
     job: UnsafeCell<Option<Job>>,
@@ -66,11 +77,20 @@ impl Crew {
     /// A crew of `members` threads, the leader among them.
     #[must_use]
     pub fn new(members: usize) -> Self {
+        Self::with_helpers(members, 0)
+    }
+
+    /// A crew of `members` threads, the leader among them, and no more than so many helpers.
+    #[must_use]
+    pub fn with_helpers(members: usize, helpers_max: usize) -> Self {
         Self {
             members,
+            helpers_max,
             ticket: Apart::default(),
             pending: Apart::default(),
             joined: AtomicUsize::new(1),
+            helpers: AtomicUsize::new(0),
+            helping: AtomicUsize::new(0),
             is_led: AtomicBool::new(false),
             has_panicked: AtomicBool::new(false),
             job: UnsafeCell::new(None),
@@ -78,20 +98,32 @@ impl Crew {
         }
     }
 
-    /// How many threads there may be, the leader among them.
+    /// How many threads there may be, the leader among them, but for helpers.
     #[must_use]
     pub fn members(&self) -> usize {
         self.members
     }
 
-    /// Runs a pass, whose kernels are shared through the [`Team`]; every member needs a scratch. Followers leave at its
-    /// end.
+    /// How many threads there may be at once: so many scratches are needed.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.members + self.helpers_max
+    }
+
+    /// How many threads a kernel is divided for: members, also one that comes late, and helpers that are there.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        self.members + self.helping.load(Ordering::Relaxed)
+    }
+
+    /// Runs a pass, whose kernels are shared through the [`Team`]; every member and helper needs a scratch. Followers leave
+    /// at its end.
     ///
     /// # Panics
-    /// If the crew has been led or dismissed before, there are fewer scratches than members, or a share panics.
+    /// If the crew has been led or dismissed before, there are fewer scratches than [`most`](Self::most), or a share panics.
     pub fn lead<R>(&self, scratches: &mut [Scratch], pass: impl FnOnce(&mut Team<'_>) -> R) -> R {
         assert!(!self.is_led.swap(true, Ordering::Relaxed), "a crew has one leader and one pass");
-        assert!(scratches.len() >= self.members, "{} scratches for {}", scratches.len(), self.members);
+        assert!(scratches.len() >= self.most(), "{} scratches for {}", scratches.len(), self.most());
         let _end = End(self);
         pass(&mut Team { crew: Some(self), scratches })
     }
@@ -105,13 +137,25 @@ impl Crew {
     pub fn follow(&self) {
         let member = self.joined.fetch_add(1, Ordering::Relaxed);
         let mut spins = 0;
-        while member < self.members && self.ticket.0.load(Ordering::Relaxed) != ENDED {
+        while member < self.members && !self.has_ended() {
             if self.take_share(member) {
                 spins = 0;
             } else {
                 spin(&mut spins);
             }
         }
+    }
+
+    /// A follower that comes and goes; `None` if there are enough.
+    pub fn helper(&self) -> Option<Helper<'_>> {
+        let number = self.helpers.fetch_add(1, Ordering::Relaxed);
+        (number < self.helpers_max).then(|| Helper { crew: self, member: self.members + number })
+    }
+
+    /// Whether the pass is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ticket.0.load(Ordering::Relaxed) == ENDED
     }
 
     /// Runs the next share on the thread of `member`; false if there is none.
@@ -157,6 +201,35 @@ impl Crew {
             let panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
             resume_unwind(panic.unwrap_or_else(|| Box::new("a share has panicked")));
         }
+    }
+}
+
+/// A follower that has time now and then, with a number of its own.
+#[derive(Debug)]
+pub struct Helper<'c> {
+    crew: &'c Crew,
+    member: usize,
+}
+
+impl Helper<'_> {
+    /// Takes shares while the pass lasts and `has_time` says so, which is asked every [`HELPS_FOR`].
+    pub fn help(&mut self, mut has_time: impl FnMut() -> bool) {
+        self.crew.helping.fetch_add(1, Ordering::Relaxed);
+        let (mut spins, mut since) = (0, Instant::now());
+        while !self.crew.has_ended() {
+            if self.crew.take_share(self.member) {
+                spins = 0;
+            } else {
+                spin(&mut spins);
+            }
+            if since.elapsed() >= HELPS_FOR {
+                if !has_time() {
+                    break;
+                }
+                since = Instant::now();
+            }
+        }
+        self.crew.helping.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -206,9 +279,9 @@ impl<'t> From<&'t mut Team<'_>> for Team<'t> {
 }
 
 impl Team<'_> {
-    /// How many threads there may be.
+    /// How many threads to divide a kernel for.
     pub(crate) fn members(&self) -> usize {
-        self.crew.map_or(1, |crew| crew.members)
+        self.crew.map_or(1, Crew::present)
     }
 
     /// What the scratch of each member is like.
@@ -326,6 +399,66 @@ mod tests {
             }
             crew.lead(&mut scratches(2), |team| team.each(8, |_, _| {}));
         });
+    }
+
+    #[test]
+    fn helper_takes_shares_of_a_pass_that_it_came_late_for() {
+        let crew = Crew::with_helpers(1, 1);
+        let helped = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let leader = std::thread::current().id();
+            scope.spawn(|| crew.helper().unwrap().help(|| true));
+            crew.lead(&mut scratches(2), |team| {
+                while !helped.load(Ordering::Relaxed) {
+                    let divided_for = team.members();
+                    team.each(50, |_, _| {
+                        if std::thread::current().id() != leader {
+                            helped.store(true, Ordering::Relaxed);
+                        }
+                    });
+                    assert!(divided_for <= 2);
+                }
+            });
+        });
+        assert!(crew.has_ended());
+    }
+
+    #[test]
+    fn helper_without_time_leaves_a_pass_that_goes_on() {
+        let crew = Crew::with_helpers(1, 1);
+        let mut helper = crew.helper().unwrap();
+        crew.lead(&mut scratches(2), |team| {
+            helper.help(|| false);
+            assert_eq!(team.members(), 1);
+            let done = AtomicU32::new(0);
+            team.each(100, |_, _| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.into_inner(), 100);
+        });
+    }
+
+    #[test]
+    fn kernel_is_divided_for_helpers_that_are_there() {
+        let crew = Crew::with_helpers(2, 1);
+        std::thread::scope(|scope| {
+            let mut helper = crew.helper().unwrap();
+            crew.lead(&mut scratches(3), |team| {
+                assert_eq!(team.members(), 2);
+                scope.spawn(move || helper.help(|| true));
+                while team.members() < 3 {
+                    std::hint::spin_loop();
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn helpers_are_no_more_than_was_said() {
+        let crew = Crew::with_helpers(1, 2);
+        let members = [(); 4].map(|()| crew.helper().map(|helper| helper.member));
+        assert_eq!(members, [Some(1), Some(2), None, None]);
+        assert!(Crew::new(3).helper().is_none());
     }
 
     #[test]

@@ -58,7 +58,7 @@ mod testing;
 
 pub use activations::Activations;
 pub use attention::{Heads, RelativeBias, attention};
-pub use crew::{Crew, Team};
+pub use crew::{Crew, Helper, Team};
 pub use norm::LayerNorm;
 pub use output::{Gate, Output, Rotation};
 pub use packed::PackedLinear;

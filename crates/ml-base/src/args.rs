@@ -169,6 +169,9 @@ pub struct ServeArgs {
     /// Threads of the engine [default: the cores of this machine]
     #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
     pub worker_threads: Option<NonZeroUsize>,
+    /// More threads of the engine, for a batch that comes while cores of the machine are idle: where replicas share it
+    #[arg(long, env = "SPARE_THREADS", default_value_t = 0, value_name = "COUNT")]
+    pub spare_threads: usize,
     /// Threads that tokenize [default: as many as the engine has]
     #[arg(long, env = "ML_BASE_TOKENIZER_THREADS", value_name = "COUNT")]
     pub tokenizer_threads: Option<NonZeroUsize>,

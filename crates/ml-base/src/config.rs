@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
+use engine::Threads;
 use serde::Serialize;
 use service::{
     config::{ConfigError, Problems, Replaced},
@@ -57,6 +58,8 @@ pub struct Limits {
     pub edition: Edition,
     /// Threads of the engine.
     pub worker_threads: NonZeroUsize,
+    /// More of them, while cores of the machine are idle.
+    pub spare_threads: usize,
     /// Threads that tokenize.
     pub tokenizer_threads: NonZeroUsize,
     /// Tokens of one batch.
@@ -97,6 +100,13 @@ pub struct Config {
     pub model: ModelConfig,
     /// The bounds.
     pub limits: Limits,
+}
+
+impl Limits {
+    /// What the engine is given.
+    pub(crate) fn threads(&self) -> Threads {
+        Threads { sure: self.worker_threads, spare: self.spare_threads }
+    }
 }
 
 impl Config {
@@ -178,6 +188,7 @@ fn limits(args: &ServeArgs, problems: &mut Problems) -> Limits {
     let limits = Limits {
         edition: args.edition,
         worker_threads,
+        spare_threads: args.spare_threads,
         tokenizer_threads: args.tokenizer_threads.unwrap_or(worker_threads),
         batch_tokens_max: args.batch_tokens_max,
         batch_texts_max: args.batch_texts_max.unwrap_or(edition.chunk_texts_max),

@@ -131,7 +131,7 @@ fn describe(files: ModelFiles, model: &ModelConfig, limits: &Limits) -> anyhow::
         bail!("config.json gives vectors of {width} numbers, its hidden_size is {}", files.width);
     }
     let tokens_max = tokens_max.min(files.tokens_max).min(limits.tokens_max);
-    let load = MemoryLoad { compute, threads: limits.worker_threads, tokens_max };
+    let load = MemoryLoad { compute, threads: limits.threads().most(), tokens_max };
     let described = Described {
         identity: files.identity.to_string(),
         tokens_max,
@@ -211,7 +211,7 @@ impl EngineLoader {
             tokens_max: described.tokens_max,
             compute: described.compute,
             isa: described.isa,
-            threads: self.limits.worker_threads,
+            threads: self.limits.threads(),
         }
     }
 

@@ -51,6 +51,11 @@ impl Host {
         (self.cores / replicas + usize::from(index < remainder)).max(1)
     }
 
+    /// Threads beside these that a replica may use while the others want no core.
+    pub(super) fn spare_threads(&self, threads: usize) -> usize {
+        self.cores.saturating_sub(threads)
+    }
+
     /// Calls at once that the balancer may give one replica, so that none is refused by its own permits.
     pub(super) fn balanced_calls_max(&self) -> usize {
         let number = |value: &OsStr| value.to_str()?.parse().ok();

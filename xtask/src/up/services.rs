@@ -83,7 +83,9 @@ impl Grid<'_> {
             .fixed("RAYON_NUM_THREADS", "1");
         match self.plan.threads(index) {
             // As many tokenize, unless the caller says otherwise.
-            Some(threads) => variables.unless_given("WORKER_THREADS", threads.to_string()),
+            Some(threads) => variables
+                .unless_given("WORKER_THREADS", threads.to_string())
+                .unless_given("SPARE_THREADS", self.plan.host.spare_threads(threads).to_string()),
             None => variables,
         }
     }
@@ -271,6 +273,15 @@ mod tests {
         assert_eq!(threads(&balanced(None, 2), "ml-base-1").as_deref(), Some("1"));
         assert_eq!(threads(&balanced(None, 2), "ml-base-2").as_deref(), Some("1"));
         assert_eq!(threads(&unbalanced(None), "ml-base-1"), None);
+    }
+
+    #[test]
+    fn replica_may_use_the_cores_of_the_others_while_these_rest() {
+        let spare = |plan: &Plan| variable(plan, "ml-base-1", "SPARE_THREADS");
+        assert_eq!(spare(&balanced(None, 2)).as_deref(), Some("1"));
+        assert_eq!(spare(&balanced_with(None, 2, &[("SPARE_THREADS", "0")])), None);
+        assert_eq!(spare(&balanced_with(None, 2, &[("WORKER_THREADS", "2")])), None);
+        assert_eq!(spare(&unbalanced(None)), None);
     }
 
     #[test]

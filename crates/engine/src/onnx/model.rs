@@ -59,7 +59,7 @@ impl OnnxModel {
         let nowhere = file.join("none");
         let session = || -> ort::Result<Session> {
             // Threads that spin between calls would take from whoever else computes on this machine.
-            let builder = Session::builder(&environment)?.with_intra_threads(config.threads.get())?;
+            let builder = Session::builder(&environment)?.with_intra_threads(config.threads.sure.get())?;
             let builder = builder.with_intra_op_spinning(false)?;
             builder.with_config_entry(FURTHER_FILES, nowhere.to_string_lossy())?.commit_from_memory(&graph)
         };

@@ -42,7 +42,7 @@ impl Golden {
             tokens_max: TOKENS_MAX,
             compute,
             isa,
-            threads: NonZeroUsize::new(2).unwrap(),
+            threads: NonZeroUsize::new(2).unwrap().into(),
         };
         let engine = match Engine::load(&dir, &config) {
             Err(LoadError::Tier(missing)) => {

@@ -84,7 +84,7 @@ impl RandomNomic {
             tokens_max: 8192,
             compute: Compute::Float32,
             isa,
-            threads: NonZeroUsize::MIN,
+            threads: NonZeroUsize::MIN.into(),
         };
         Engine::load(dir.path(), &config).unwrap()
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
-use engine::{Compute, Engine, EngineConfig, Isa, Pooling, RaggedBatch, TokenIds};
+use engine::{Compute, Engine, EngineConfig, Isa, Pooling, RaggedBatch, Threads, TokenIds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -41,7 +41,10 @@ fn oracle(bert: &RandomBert, text: &TokenIds, pooling: Pooling) -> Vec<f32> {
 }
 
 fn engine(bert: &RandomBert, pooling: Pooling, threads: usize) -> Engine {
-    let threads = NonZeroUsize::new(threads).unwrap();
+    engine_with(bert, pooling, NonZeroUsize::new(threads).unwrap().into())
+}
+
+fn engine_with(bert: &RandomBert, pooling: Pooling, threads: Threads) -> Engine {
     Engine::load(
         bert.write().path(),
         &EngineConfig { pooling, tokens_max: POSITIONS, compute: Compute::Float32, isa: Isa::Auto, threads },
@@ -100,7 +103,7 @@ fn weights_stored_in_half_precision_are_computed_in_f32() {
         tokens_max: POSITIONS,
         compute: Compute::Float32,
         isa: Isa::Auto,
-        threads: NonZeroUsize::MIN,
+        threads: NonZeroUsize::MIN.into(),
     };
     let text = &random_texts(8)[0];
     let vectors =
@@ -114,14 +117,15 @@ fn a_text_alone_and_in_a_batch_has_the_same_vector_on_any_number_of_threads() {
     let texts = random_texts(10);
     let batch = RaggedBatch::new(&texts).unwrap();
     let alone = engine(&bert, Pooling::Mean, 1);
-    for threads in [1, 2, 5] {
-        let engine = engine(&bert, Pooling::Mean, threads);
+    for (sure, spare) in [(1, 0), (2, 0), (5, 0), (1, 2), (2, 1)] {
+        let threads = Threads { sure: NonZeroUsize::new(sure).unwrap(), spare };
+        let engine = engine_with(&bert, Pooling::Mean, threads);
         let together = engine.embed(&batch).unwrap();
         for (vector, text) in together.rows().zip(&texts) {
             let single = RaggedBatch::new([text]).unwrap();
             let by_one_thread = alone.embed(&single).unwrap();
             assert_close(vector, by_one_thread.rows().next().unwrap());
-            assert_eq!(engine.embed(&single).unwrap(), by_one_thread, "{threads} threads");
+            assert_eq!(engine.embed(&single).unwrap(), by_one_thread, "{threads:?}");
         }
     }
 }

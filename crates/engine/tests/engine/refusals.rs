@@ -21,7 +21,7 @@ fn load(dir: &Path, tokens_max: usize) -> Result<Engine, LoadError> {
             tokens_max,
             compute: Compute::Float32,
             isa: Isa::Auto,
-            threads: NonZeroUsize::MIN,
+            threads: NonZeroUsize::MIN.into(),
         },
     )
 }

@@ -40,7 +40,7 @@ pub(crate) fn config(compute: Compute) -> EngineConfig {
         tokens_max: 256,
         compute,
         isa: Isa::Auto,
-        threads: NonZeroUsize::new(2).unwrap(),
+        threads: NonZeroUsize::new(2).unwrap().into(),
     }
 }
 
