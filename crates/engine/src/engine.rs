@@ -33,7 +33,7 @@ pub struct EngineConfig {
     pub threads: Threads,
 }
 
-/// A loaded model. May be shared between threads; concurrent calls share the engine's threads.
+/// A loaded model. May be shared between threads; concurrent calls share the engine's threads, and may be led by their own.
 pub struct Engine {
     backend: Backend,
     compute: Compute,

@@ -212,7 +212,7 @@ pub struct Helper<'c> {
 }
 
 impl Helper<'_> {
-    /// Takes shares while the pass lasts and `has_time` says so, which is asked every [`HELPS_FOR`].
+    /// Takes shares while the pass lasts and `has_time` says so, which is asked every 250 µs.
     pub fn help(&mut self, mut has_time: impl FnMut() -> bool) {
         self.crew.helping.fetch_add(1, Ordering::Relaxed);
         let (mut spins, mut since) = (0, Instant::now());

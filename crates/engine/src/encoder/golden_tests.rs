@@ -102,8 +102,8 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/encoders")
 }
 
-/// Those of `names` that this CPU has, with tiles in software if it has none. One that it lacks is named on stderr and in the
-/// file `SUTRA_SKIP_LOG`.
+/// Those of `names` that this CPU has, with tiles in software if it has none. One that it lacks is named on stderr and in
+/// the file `SUTRA_SKIP_LOG`.
 fn tiers(test: &str, names: &[&str]) -> Vec<Tier> {
     kernels::software_tiles::switch_on();
     let force = |name: &&str| Tier::force(name).map_err(|missing| skip(test, &missing.to_string())).ok();

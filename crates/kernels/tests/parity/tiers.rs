@@ -4,7 +4,8 @@ use std::io::Write;
 
 use kernels::Tier;
 
-/// The tiers of this CPU, with tiles in software if it has none. Those it lacks are named on stderr and in the file `SUTRA_SKIP_LOG`.
+/// The tiers of this CPU, with tiles in software if it has none. Those it lacks are named on stderr and in the file
+/// `SUTRA_SKIP_LOG`.
 pub(crate) fn tiers(test: &str) -> Vec<Tier> {
     kernels::software_tiles::switch_on();
     let available = Tier::available();
