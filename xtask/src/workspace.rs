@@ -115,10 +115,11 @@ impl Workspace {
         console::warn("building (the first time takes some minutes)");
         let status = self
             .cargo()
-            .args(["build", "--workspace", "--bins"])
+            .args(["build", "--workspace"])
             .args(match self.profile {
-                Profile::Release => Some("--release"),
-                Profile::Dev => None,
+                Profile::Release => ["--bins", "--release"].as_slice(),
+                // With what tests ask for beside, as the tests are built next: with other features all would be built twice.
+                Profile::Dev => &["--all-targets"],
             })
             .stdin(Stdio::null())
             .status()
