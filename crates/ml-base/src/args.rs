@@ -169,7 +169,8 @@ pub struct ServeArgs {
     /// Threads of the engine [default: the cores of this machine]
     #[arg(long, env = "WORKER_THREADS", value_name = "COUNT")]
     pub worker_threads: Option<NonZeroUsize>,
-    /// More threads of the engine, for a batch that comes while cores of the machine are idle: where replicas share it
+    /// More threads of the engine, which help while the machine has cores for all who want one (Linux): for replicas that
+    /// share it
     #[arg(long, env = "SPARE_THREADS", default_value_t = 0, value_name = "COUNT")]
     pub spare_threads: usize,
     /// Threads that tokenize [default: as many as the engine has]

@@ -58,7 +58,7 @@ pub struct Limits {
     pub edition: Edition,
     /// Threads of the engine.
     pub worker_threads: NonZeroUsize,
-    /// More of them, while cores of the machine are idle.
+    /// More of them, which help while the machine has cores for all who want one.
     pub spare_threads: usize,
     /// Threads that tokenize.
     pub tokenizer_threads: NonZeroUsize,
