@@ -7,10 +7,6 @@ use crate::multiply_add::MultiplyAdd;
 const TWO_TO_THE: [f32; 6] =
     [0.999_999_9, 0.693_153_1, 0.240_153_62, 0.055_826_3, 0.008_989_362, 0.001_877_567_6];
 
-/// The same of a power that is rounded to bf16, whose half step is 1/256 of a value; within 8e-5.
-#[cfg(target_arch = "x86_64")]
-const TWO_TO_THE_SHORT: [f32; 4] = [0.999_925_2, 0.695_833_56, 0.226_067_16, 0.078_024_52];
-
 /// `eˣ` in plain Rust, written so that the compiler turns many of them into vectors: no call, no branch. Relative error
 /// below 3e-7 between -87 and 88, beyond which it stays as it is there: 1e-38 and 1e38. NaN stays NaN.
 #[inline(always)]
@@ -41,7 +37,7 @@ pub(crate) fn exp<M: MultiplyAdd>(value: f32) -> f32 {
 pub(crate) mod avx512 {
     use std::arch::x86_64::*;
 
-    use super::{TWO_TO_THE, TWO_TO_THE_SHORT};
+    use super::TWO_TO_THE;
 
     /// 2 to the power of `values`; within 3e-7 relative. NaN stays NaN, minus infinity gives zero.
     #[inline]
@@ -54,27 +50,6 @@ pub(crate) mod avx512 {
         }
         // Multiplies by two to the power of the whole part.
         _mm512_scalef_ps(power, values)
-    }
-
-    /// The same for powers that are rounded to bf16; within 8e-5 relative. Many side by side: a CPU looks ahead further
-    /// than one chain of instructions, but not over many.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
-    pub(crate) fn exp2_for_bf16<const N: usize>(values: [__m512; N]) -> [__m512; N] {
-        let [c0, c1, c2, c3] = TWO_TO_THE_SHORT;
-        let (mut fractions, mut powers) = (values, [_mm512_set1_ps(c3); N]);
-        for fraction in &mut fractions {
-            *fraction = _mm512_reduce_ps::<ROUND_DOWN>(*fraction);
-        }
-        for coefficient in [c2, c1, c0] {
-            for (power, fraction) in powers.iter_mut().zip(fractions) {
-                *power = _mm512_fmadd_ps(*power, fraction, _mm512_set1_ps(coefficient));
-            }
-        }
-        for (power, value) in powers.iter_mut().zip(values) {
-            *power = _mm512_scalef_ps(*power, value);
-        }
-        powers
     }
 
     const ROUND_DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;

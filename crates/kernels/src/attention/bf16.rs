@@ -5,7 +5,9 @@ use std::arch::x86_64::*;
 
 use super::pack::{pack_keys, pack_values};
 use super::sight::Sight;
-use super::{Lines, LinesMut, Part, softmax};
+use super::softmax::avx512::{add_up, to_bf16};
+use super::softmax::powers::{self, Powers};
+use super::{Lines, LinesMut, Part};
 use crate::activations::BLOCK;
 use crate::convert::avx512::store_bf16;
 use crate::linear::ROWS;
@@ -84,7 +86,7 @@ impl Shared<'_> {
             return None;
         }
         let queries = self.queries(query, rows);
-        let scores = &mut scores[..rows.next_multiple_of(softmax::avx512::ROWS) * BLOCK];
+        let scores = &mut scores[..rows.next_multiple_of(powers::ROWS) * BLOCK];
         // Rows that are no query's: what the last group left there must not decide over this one.
         scores[rows * BLOCK..].fill(0.0);
         let mut sums = [_mm512_setzero_ps(); ROWS];
@@ -93,8 +95,10 @@ impl Shared<'_> {
             multiply(queries, keys, scores, BLOCK);
             let weights = &mut weights[block * WEIGHTS_STRIDE * BLOCK..][..scores.len()];
             let keys = BLOCK.min(tokens - block * BLOCK);
-            is_within &= softmax::avx512::powers(scores, keys, heads.scale(), weights);
-            softmax::avx512::add_up(weights, &mut sums);
+            let mut powers = Powers::new(keys, heads.scale());
+            powers.write(scores, weights);
+            is_within &= powers.are_within();
+            add_up(weights, &mut sums);
         }
         is_within.then(|| sums.map(|sum| 1.0 / _mm512_reduce_add_ps(sum)))
     }
@@ -118,7 +122,7 @@ impl Shared<'_> {
             let scores = &mut scores[row * stride..][..sight.keys()];
             sight.limit(row, scores);
             let (weights, scale) = (&mut weights[row * BLOCK..], self.part.heads.scale());
-            *factor = 1.0 / softmax::avx512::to_bf16(scores, scale, weights, WEIGHTS_STRIDE * BLOCK);
+            *factor = 1.0 / to_bf16(scores, scale, weights, WEIGHTS_STRIDE * BLOCK);
         }
         factors
     }

@@ -69,7 +69,8 @@ fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     columns
 }
 
-/// For every 32 columns and 32 values two tiles of (16 pairs of tokens, 16 columns); missing tokens are zero.
+/// For every 32 columns and 32 values two tiles of (16 pairs of tokens, 16 columns); missing tokens are zero. A pair are
+/// tokens sixteen apart, as the weights of softmax lie.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn pack_values(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
     let steps = part.tokens.div_ceil(BLOCK);
@@ -85,9 +86,9 @@ pub(super) fn pack_values(qkv: Lines<'_>, part: Part<'_>, packed: &mut [u16]) {
                 let load = || unsafe { _mm512_loadu_si512(lines[token * BLOCK..][..BLOCK].as_ptr().cast()) };
                 if token < count { load() } else { _mm512_setzero_si512() }
             };
-            let (even, odd) = (line(2 * pair), line(2 * pair + 1));
+            let (first, second) = (line(pair), line(16 + pair));
             for half in 0..2 {
-                let mixed = _mm512_permutex2var_epi16(even, order[half], odd);
+                let mixed = _mm512_permutex2var_epi16(first, order[half], second);
                 let to = &mut tiles[half * TILE + pair * BLOCK..][..BLOCK];
                 // SAFETY: the slice is 64 bytes.
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), mixed) };

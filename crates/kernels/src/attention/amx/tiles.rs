@@ -82,17 +82,31 @@ pub(super) unsafe fn score(queries: LeftTiles, keys: *const u16, steps: usize) {
     }
 }
 
-/// Writes the scores to `to`, whose rows are `stride` numbers apart.
+/// Writes the scores of the first sixteen keys to `to`, whose rows are `stride` numbers apart.
 ///
 /// # Safety
-/// As of [`load_ones`]; `to` has room for sixteen rows of 32.
+/// As of [`load_ones`]; `to` has room for sixteen rows of sixteen.
 #[inline(always)]
-pub(super) unsafe fn store_scores(to: *mut f32, stride: usize) {
+pub(super) unsafe fn store_first_scores(to: *mut f32, stride: usize) {
     // SAFETY: as the caller says.
     unsafe {
         asm!(
             "tilestored [{to} + {stride}], tmm3",
-            "tilestored [{to} + {stride} + 64], tmm6",
+            to = in(reg) to, stride = in(reg) 4 * stride, options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The same of the other sixteen.
+///
+/// # Safety
+/// As of [`store_first_scores`].
+#[inline(always)]
+pub(super) unsafe fn store_second_scores(to: *mut f32, stride: usize) {
+    // SAFETY: as the caller says.
+    unsafe {
+        asm!(
+            "tilestored [{to} + {stride}], tmm6",
             to = in(reg) to, stride = in(reg) 4 * stride, options(nostack, preserves_flags),
         );
     }
