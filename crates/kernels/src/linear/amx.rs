@@ -1,8 +1,8 @@
 //! The product in tile registers, 32 rows by 32 columns at once.
 //!
 //! ```text
-//!  256 rows ─▶ panel of 32 outputs ─▶ stretch of 384 inputs ─▶ 32 rows: a task
-//!  (L2 cache)                         (24 KiB, L1 cache)
+//!  rows that go together ─▶ panel of 32 outputs ─▶ stretch of 384 inputs ─▶ 32 rows: a task
+//!  (768 KiB, L2 cache)                             (24 KiB, L1 cache)
 //! ```
 //! While the tiles of one task are multiplied, the vector units finish the block before: row by row between the tile
 //! instructions, because a CPU cannot look far enough ahead to mix two long stretches itself.
@@ -23,6 +23,16 @@ const SUMS: usize = BLOCK * BLOCK;
 /// Steps of a stretch at most: 24 KiB of weights, half of the L1 cache.
 const STEPS_MAX: usize = 12;
 
+/// Bytes of rows that share a stretch of weights: with the weights on their way they fit the L2 cache of 2 MiB that CPUs
+/// with tiles have. The more rows, the less often weights are fetched; more than fit are fetched themselves for each panel.
+const TOGETHER_BYTES: usize = 768 << 10;
+
+/// Rows of `steps` steps that go together. The sums of no more than [`ROWS_TOGETHER`] can wait for the next stretch.
+fn rows_together(steps: usize) -> usize {
+    let fitting = (TOGETHER_BYTES / (steps * BLOCK * size_of::<u16>()) / BLOCK).max(1) * BLOCK;
+    if steps > STEPS_MAX { fitting.min(ROWS_TOGETHER) } else { fitting }
+}
+
 /// A share of one linear layer. Rows and panels are counted from its first ones.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product<'a> {
@@ -37,6 +47,8 @@ pub(super) struct Product<'a> {
     bias: &'a [f32],
     first_row: usize,
     first_panel: usize,
+    /// Rows that share a stretch of weights.
+    together: usize,
 }
 
 /// Rows of one block times a stretch of a panel.
@@ -46,6 +58,8 @@ struct Task<'a> {
     /// Steps from `from` on.
     from: usize,
     weights: &'a [u16],
+    /// Number of this block among the rows that go together.
+    block: usize,
     /// Index of the sums of this block.
     slot: usize,
     /// Whether sums are complete after it.
@@ -61,8 +75,7 @@ impl Task<'_> {
 
     /// The lines of the next stretch that `step` fetches begin here.
     fn next_weights(&self, step: usize) -> *const u16 {
-        let block = self.place.row % ROWS_TOGETHER / BLOCK;
-        let line = (block * self.steps() + step) * self.ahead;
+        let line = (self.block * self.steps() + step) * self.ahead;
         self.weights.as_ptr().wrapping_add(self.weights.len() + line * BLOCK)
     }
 }
@@ -85,6 +98,7 @@ impl<'a> Product<'a> {
             bias,
             first_row: rows.start,
             first_panel: panels.start,
+            together: rows_together(steps),
         }
     }
 
@@ -97,29 +111,28 @@ impl<'a> Product<'a> {
 impl Product<'_> {
     /// The first task, if there is one.
     fn first_task(&self) -> Option<Task<'_>> {
-        (self.rows > 0 && !self.weights.is_empty()).then(|| self.task(0, 0, 0))
+        (self.rows > 0 && !self.weights.is_empty()).then(|| self.task(0, 0, 0, 0))
     }
 
     /// Tasks in order: rows that go together, panels, stretches, blocks of rows.
     fn next_task(&self, task: &Task<'_>) -> Option<Task<'_>> {
         let Place { row, panel, .. } = task.place;
-        let first = row / ROWS_TOGETHER * ROWS_TOGETHER;
-        let end = self.rows.min(first + ROWS_TOGETHER);
+        let first = row - task.block * BLOCK;
+        let end = self.rows.min(first + self.together);
         if row + BLOCK < end {
-            return Some(self.task(row + BLOCK, panel, task.from));
+            return Some(self.task(row + BLOCK, task.block + 1, panel, task.from));
         }
         if !task.is_last {
-            return Some(self.task(first, panel, task.from + task.steps()));
+            return Some(self.task(first, 0, panel, task.from + task.steps()));
         }
         if (panel + 1) * self.steps * 2 * TILE < self.weights.len() {
-            return Some(self.task(first, panel + 1, 0));
+            return Some(self.task(first, 0, panel + 1, 0));
         }
-        (end < self.rows).then(|| self.task(end, 0, 0))
+        (end < self.rows).then(|| self.task(end, 0, 0, 0))
     }
 
-    fn task(&self, row: usize, panel: usize, from: usize) -> Task<'_> {
-        let block = row % ROWS_TOGETHER / BLOCK;
-        let blocks = (self.rows - (row - block * BLOCK)).min(ROWS_TOGETHER).div_ceil(BLOCK);
+    fn task(&self, row: usize, block: usize, panel: usize, from: usize) -> Task<'_> {
+        let blocks = (self.rows - (row - block * BLOCK)).min(self.together).div_ceil(BLOCK);
         // One block alone would only write sums and read them again.
         let stretches = if blocks == 1 { 1 } else { self.steps.div_ceil(STEPS_MAX) };
         let to = self.steps.min(from + self.steps.div_ceil(stretches));
@@ -128,6 +141,7 @@ impl Product<'_> {
             place: Place { row, rows: BLOCK.min(self.rows - row), panel },
             from,
             weights: &self.weights[(begin + from) * 2 * TILE..(begin + to) * 2 * TILE],
+            block,
             slot: if stretches == 1 { 0 } else { block },
             is_last: to == self.steps,
             ahead: BLOCK.div_ceil(blocks),
