@@ -155,6 +155,9 @@ unsafe fn apply_panels(
 /// are kept where a product has several stretches.
 pub(crate) const ROWS_TOGETHER: usize = 256;
 
+/// The same in tiles where a product has several stretches.
+pub(crate) const TILE_ROWS_TOGETHER_MAX: usize = 512;
+
 /// How far ahead of a product of few rows its weights are fetched, in bytes.
 #[cfg(target_arch = "x86_64")]
 const AHEAD_BYTES: usize = 16384;

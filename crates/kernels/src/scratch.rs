@@ -2,7 +2,7 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
-use crate::linear::{ROWS_TOGETHER, portable};
+use crate::linear::{ROWS_TOGETHER, TILE_ROWS_TOGETHER_MAX, portable};
 use crate::quantise::Quantised;
 use crate::tier::{Kind, PanelKind, Tier};
 
@@ -59,7 +59,8 @@ impl Scratch {
             Kind::Portable => Text::InPlace,
         };
         let sums = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
+            Kind::AmxBf16 => TILE_ROWS_TOGETHER_MAX * BLOCK,
+            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
             Kind::Portable => (portable::ROWS * portable::COLUMNS).max(BLOCK * head_width),
         };
         Self {

@@ -11,7 +11,7 @@ mod tiles;
 
 use self::tiles::{Change, Operands};
 pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
-use super::{ROWS_TOGETHER, Share};
+use super::{Share, TILE_ROWS_TOGETHER_MAX};
 use crate::activations::BLOCK;
 use crate::output::avx512::{Finish, Unfinished, kinds};
 use crate::output::{Ending, Gate, Place, Sink};
@@ -27,10 +27,10 @@ const STEPS_MAX: usize = 12;
 /// with tiles have. The more rows, the less often weights are fetched; more than fit are fetched themselves for each panel.
 const TOGETHER_BYTES: usize = 768 << 10;
 
-/// Rows of `steps` steps that go together. The sums of no more than [`ROWS_TOGETHER`] can wait for the next stretch.
+/// Rows of `steps` steps that go together.
 fn rows_together(steps: usize) -> usize {
     let fitting = (TOGETHER_BYTES / (steps * BLOCK * size_of::<u16>()) / BLOCK).max(1) * BLOCK;
-    if steps > STEPS_MAX { fitting.min(ROWS_TOGETHER) } else { fitting }
+    if steps > STEPS_MAX { fitting.min(TILE_ROWS_TOGETHER_MAX) } else { fitting }
 }
 
 /// A share of one linear layer. Rows and panels are counted from its first ones.
@@ -236,7 +236,7 @@ static ZEROS: Row = Row([0.0; BLOCK]);
 pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, sums: &mut [f32]) {
     let Product { left, stride, rows, steps, first_row, .. } = product;
     assert!(first_row + rows + 31 <= stride && steps * stride * BLOCK <= left.len());
-    let sums = sums[..ROWS_TOGETHER * BLOCK].as_mut_ptr();
+    let sums = sums[..TILE_ROWS_TOGETHER_MAX * BLOCK].as_mut_ptr();
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
     // SAFETY: tiles are configured; activations of this tier are lines of bf16.
