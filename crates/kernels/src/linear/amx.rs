@@ -11,7 +11,7 @@ mod tiles;
 
 use self::tiles::{Change, Operands};
 pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
-use super::{Share, TILE_ROWS_TOGETHER_MAX};
+use super::{AHEAD_BYTES, Share, TILE_ROWS_TOGETHER_MAX};
 use crate::activations::BLOCK;
 use crate::output::avx512::{Finish, Unfinished, kinds};
 use crate::output::{Ending, Gate, Place, Sink};
@@ -26,6 +26,9 @@ const STEPS_MAX: usize = 12;
 /// Bytes of rows that share a stretch of weights: with the weights on their way they fit the L2 cache of 2 MiB that CPUs
 /// with tiles have. The more rows, the less often weights are fetched; more than fit are fetched themselves for each panel.
 const TOGETHER_BYTES: usize = 768 << 10;
+
+/// The L2 cache of a core with tiles.
+const OWN_CACHE_BYTES: usize = 2 << 20;
 
 /// Rows of `steps` steps that go together.
 fn rows_together(steps: usize) -> usize {
@@ -49,6 +52,8 @@ pub(super) struct Product<'a> {
     first_panel: usize,
     /// Rows that share a stretch of weights.
     together: usize,
+    /// Whether its weights are more than a core's own cache holds.
+    is_large: bool,
 }
 
 /// Rows of one block times a stretch of a panel.
@@ -99,6 +104,7 @@ impl<'a> Product<'a> {
             first_row: rows.start,
             first_panel: panels.start,
             together: rows_together(steps),
+            is_large: size_of_val(weights) > OWN_CACHE_BYTES,
         }
     }
 
@@ -201,9 +207,12 @@ impl Product<'_> {
                         operands.step::<ALONE>(task.place.rows, None, || unfinished.row::<F>());
                     }
                 }
-                // One block reads weights faster than anything could be fetched ahead.
                 if !ALONE {
                     prefetch(task.next_weights(step), task.ahead);
+                } else if self.is_large {
+                    // Two tiles a step. Smaller weights may be in the L2 cache, where this costs more than it gives.
+                    let weights = task.weights[step * 2 * TILE..].as_ptr();
+                    prefetch(weights.wrapping_byte_add(AHEAD_BYTES), 2 * TILE / BLOCK);
                 }
             }
             // SAFETY: the sink asserts that it has this place, and the sums of this slot are stored before they are read.
