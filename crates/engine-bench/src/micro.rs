@@ -99,20 +99,23 @@ fn copy_rate(time: Duration) -> Result<f64> {
     Ok((2 * size_of_val::<[f32]>(&from)) as f64 / fastest)
 }
 
+/// What adds less than this part to a kernel is done while that waits for its products, and has no rate.
+const HIDDEN_SHARE: f64 = 0.05;
+
 fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result<Figure> {
-    let seconds = median(&mut case.run, time)?;
+    let whole = median(&mut case.run, time)?;
     // What a kernel adds to another is told by what both take.
     let seconds = match &mut case.without {
-        Some(without) => (seconds - median(without, time)?).max(0.0),
-        None => seconds,
+        Some(without) => (whole - median(without, time)?).max(0.0),
+        None => whole,
     };
     let (instructions, limit) = match case.work {
         Work::Floats(_) => (tier.name(), limits.floats_per_second),
         Work::Int8(_) => (tier.int8_name(), limits.int8_per_second),
         Work::Bytes(_) => (tier.name(), limits.bytes_per_second),
     };
-    let rate = case.work.amount() / seconds;
-    let share = rate / limit;
+    let rate = (seconds >= HIDDEN_SHARE * whole).then(|| case.work.amount() / seconds);
+    let share = rate.map(|rate| rate / limit);
     let unit = case.work.unit();
     let Case { kernel, shape, .. } = case;
     Ok(Figure { instructions, kernel, shape: shape.clone(), microseconds: 1e6 * seconds, rate, unit, share })

@@ -14,12 +14,12 @@ pub(super) struct Figure {
     pub(super) kernel: &'static str,
     pub(super) shape: String,
     pub(super) microseconds: f64,
-    /// Operations or bytes a second.
-    pub(super) rate: f64,
+    /// Operations or bytes a second; none where it is hidden behind another kernel.
+    pub(super) rate: Option<f64>,
     /// What the rate is shown in.
     pub(super) unit: &'static str,
     /// Part of what the machine could do.
-    pub(super) share: f64,
+    pub(super) share: Option<f64>,
 }
 
 /// All figures of a run.
@@ -31,7 +31,7 @@ pub(super) struct Report {
 
 const NOTES: &str = "\
 one thread, medians; share: of the rate of the same instructions on operands in the L1 cache (Gop/s), or of a copy in the L2 \
-cache (GB/s), both measured in the same run";
+cache (GB/s), both measured in the same run; hidden: it adds less than a twentieth to the product it is a part of";
 
 impl Report {
     /// As JSON on one line, or as a table with notes.
@@ -57,8 +57,10 @@ impl Report {
                 figure.kernel.to_owned(),
                 figure.shape.clone(),
                 format!("{:.0}", figure.microseconds),
-                format!("{:.1} {}", figure.rate / 1e9, figure.unit),
-                format!("{:.0} %", 100.0 * figure.share),
+                figure
+                    .rate
+                    .map_or_else(|| "hidden".to_owned(), |rate| format!("{:.1} {}", rate / 1e9, figure.unit)),
+                figure.share.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
             ]);
         }
         for column in table.column_iter_mut().skip(3) {
