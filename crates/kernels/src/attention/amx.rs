@@ -20,7 +20,7 @@ use self::tiles::{
 use super::pack::{pack_keys, pack_values};
 use super::sight::Sight;
 use super::softmax::avx512::to_bf16;
-use super::softmax::powers::{All, FirstHalf, Keys, MoreThanHalf, Powers, ROWS};
+use super::softmax::powers::{All, FirstHalf, HALF, Keys, MoreThanHalf, Powers, ROWS};
 use super::{Lines, LinesMut, Part};
 use crate::activations::BLOCK;
 use crate::convert::avx512::write_bf16;
@@ -34,9 +34,6 @@ const GROUP: usize = 16;
 
 /// Scores of a group and 32 keys.
 const SCORES: usize = GROUP * BLOCK;
-
-/// Keys of a tile of scores.
-const HALF: usize = BLOCK / 2;
 
 /// What the groups of queries of one text and head share.
 #[derive(Debug, Clone, Copy)]

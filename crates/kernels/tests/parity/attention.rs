@@ -110,6 +110,30 @@ proptest! {
             prop_assert_eq!(&alone[..], &together[start * hidden..end * hidden]);
         }
     }
+
+    /// A query with a large score, or none, is computed in another way with those beside it, in the midst of all others.
+    #[test]
+    fn large_scores_of_a_query_change_no_bit_of_queries_that_are_not_beside_it(
+        tokens in 1_usize..120, loud in 0_usize..120, factor in prop_oneof![Just(1024.0_f32), Just(f32::NAN)],
+        heads in heads(), seed in 0_u64..1 << 32
+    ) {
+        /// Queries that a tier computes at once, at most.
+        const GROUP_MAX: usize = 16;
+        for tier in tiers("large_scores_of_a_query_change_no_bit_of_queries_that_are_not_beside_it") {
+            let hidden = heads.count * heads.width;
+            let loud = loud % tokens;
+            let mut qkv = twin::random(seed, tokens * 3 * hidden);
+            let quiet = attend(tier, &qkv, &[tokens], heads);
+            qkv[loud * 3 * hidden..][..hidden].iter_mut().for_each(|value| *value *= factor);
+            let found = attend(tier, &qkv, &[tokens], heads);
+            let rows = quiet.chunks_exact(hidden).zip(found.chunks_exact(hidden)).enumerate();
+            for (query, (quiet, found)) in rows.filter(|(query, _)| query.abs_diff(loud) >= GROUP_MAX) {
+                prop_assert_eq!(quiet, found, "{} query {}", tier.name(), query);
+            }
+            let is_nan = found[loud * hidden..][..hidden].iter().all(|value| value.is_nan());
+            prop_assert_eq!(is_nan, factor.is_nan());
+        }
+    }
 }
 
 proptest! {

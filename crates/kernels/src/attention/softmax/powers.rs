@@ -19,8 +19,8 @@ use crate::output::avx512::Masks;
 /// many.
 pub(crate) const ROWS: usize = 4;
 
-/// Columns of a row of scores that count.
-const HALF: usize = BLOCK / 2;
+/// Keys of a tile of scores: half of a row.
+pub(crate) const HALF: usize = BLOCK / 2;
 
 /// Steps from one power of two to the next.
 const STEPS: f32 = 256.0;
