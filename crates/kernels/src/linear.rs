@@ -22,7 +22,7 @@ use crate::activations::{Activations, BLOCK, Layout};
 use crate::crew::Team;
 use crate::output::Sink;
 #[cfg(target_arch = "x86_64")]
-use crate::output::{self, Place};
+use crate::output::avx512::kinds::{for_lines, for_rows};
 use crate::packed::{PackedLinear, Weights};
 use crate::scratch::Scratch;
 use crate::tier::Kind;
@@ -61,13 +61,21 @@ unsafe fn apply_share(
                     let product = amx::Product::new(left, (weights, &linear.bias), steps, &share);
                     amx::apply(product, sink, &mut scratch.sums);
                 } else {
-                    let right = (&weights[..], &linear.bias[..]);
-                    bf16::apply((values, *stride), right, steps, (sink, share), &mut scratch.sums);
+                    let (left, stride, bias) = (values, *stride, &linear.bias);
+                    let sums = &mut scratch.sums;
+                    let product = bf16::Product { left, stride, weights, bias, steps, sink, share, sums };
+                    for_lines(sink.ending, product);
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            (Weights::Panels(kind, weights), Layout::Rows(values)) => {
-                apply_panels(linear, (*kind, weights), values, (sink, share), &mut scratch.sums);
+            (Weights::Panels(PanelKind::Avx512, weights), Layout::Rows(left)) => {
+                let (depth, bias, sums) = (linear.inputs(), &linear.bias, &mut scratch.sums);
+                let product = avx512::Product { left, depth, weights, bias, sink, share, sums };
+                for_rows(sink.ending, product);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Weights::Panels(PanelKind::Avx2, weights), Layout::Rows(values)) => {
+                avx2::apply(linear, weights, values, (sink, share), &mut scratch.sums);
             }
             (Weights::Matrix(weights), Layout::Rows(values)) => {
                 portable::apply(linear, weights, values, (sink, share), &mut scratch.sums);
@@ -83,71 +91,6 @@ fn rows_at_once(kind: Kind) -> usize {
     match kind {
         Kind::AmxBf16 | Kind::Portable => BLOCK,
         Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS,
-    }
-}
-
-/// How a product with panels is cut into pieces.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-struct Cut {
-    /// Rows whose sums are finished at once.
-    rows: usize,
-    /// Inputs that all these rows are multiplied with before the next ones are read.
-    inputs: usize,
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Cut {
-    /// Twelve rows of 512-bit registers read a line of weights so seldom that it may come from the L2 cache; three of 256
-    /// bits read it four times as often, from a stretch that stays in the L1 cache.
-    fn of(kind: PanelKind, inputs: usize) -> Self {
-        match kind {
-            PanelKind::Avx512 => Self { rows: ROWS, inputs },
-            PanelKind::Avx2 => Self { rows: 96, inputs: 128 },
-        }
-    }
-}
-
-/// # Safety
-/// The CPU has what `kind` says, and nobody else computes this share.
-#[cfg(target_arch = "x86_64")]
-unsafe fn apply_panels(
-    linear: &PackedLinear,
-    (kind, weights): (PanelKind, &[f32]),
-    rows: &[f32],
-    (sink, share): (Sink<'_>, Share),
-    sums: &mut [f32],
-) {
-    let depth = linear.inputs();
-    let cut = Cut::of(kind, depth);
-    for panel in share.panels {
-        let weights = &weights[panel * depth * BLOCK..][..depth * BLOCK];
-        for row in share.rows.clone().step_by(cut.rows) {
-            let place = Place { row, rows: cut.rows.min(share.rows.end - row), panel };
-            let mut begin = Begin::AtZero;
-            for (stretch, weights) in weights.chunks(cut.inputs * BLOCK).enumerate() {
-                let values = &rows[row * depth + stretch * cut.inputs..];
-                multiply(
-                    kind,
-                    Left { values, stride: depth, rows: place.rows },
-                    weights,
-                    (sums, BLOCK),
-                    begin,
-                );
-                begin = Begin::AtSums;
-            }
-            // SAFETY: as the caller says.
-            unsafe {
-                match kind {
-                    PanelKind::Avx512 => {
-                        output::avx512::finish_rows(sink, place, sums, &linear.bias, 0..place.rows);
-                    }
-                    PanelKind::Avx2 => {
-                        output::portable::finish_avx2(sink, place, (sums, BLOCK), &linear.bias);
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -184,13 +127,14 @@ pub(crate) struct Left<'a> {
     pub(crate) rows: usize,
 }
 
-/// What a product is added to.
 #[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begin {
-    AtZero,
-    /// What stands where the sums go: those of the inputs before.
-    AtSums,
+impl Left<'_> {
+    /// # Panics
+    /// If there are not `depth` values of every row.
+    fn assert_has(self, depth: usize) {
+        let last = self.rows - 1;
+        assert!(depth <= self.stride && last * self.stride + depth <= self.values.len());
+    }
 }
 
 /// `left` times a panel `(depth, 32)`, into sums `(rows, 32)` whose rows are as far apart as is said beside them.
@@ -198,22 +142,14 @@ pub(crate) enum Begin {
 /// # Panics
 /// If a slice is too short for the shape.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn multiply(
-    kind: PanelKind,
-    left: Left<'_>,
-    panel: &[f32],
-    (sums, stride): (&mut [f32], usize),
-    begin: Begin,
-) {
-    let depth = panel.len() / BLOCK;
-    let last = left.rows - 1;
-    assert!(depth <= left.stride && last * left.stride + depth <= left.values.len());
-    assert!(last * stride + BLOCK <= sums.len());
+pub(crate) fn multiply(kind: PanelKind, left: Left<'_>, panel: &[f32], (sums, stride): (&mut [f32], usize)) {
+    left.assert_has(panel.len() / BLOCK);
+    assert!((left.rows - 1) * stride + BLOCK <= sums.len());
     // SAFETY: the kind comes out of a tier, which proves that the CPU has it; the shapes are checked above.
     unsafe {
         match kind {
-            PanelKind::Avx512 => avx512::multiply(left, panel, sums, stride, begin),
-            PanelKind::Avx2 => avx2::multiply(left, panel, sums, stride, begin),
+            PanelKind::Avx512 => avx512::multiply(left, panel, sums, stride),
+            PanelKind::Avx2 => avx2::multiply(left, panel, sums, stride),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::convert::to_bf16;
 use crate::linear::int8::{self, STEP};
 use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::{Begin, Left, ROWS, bf16, multiply};
+use crate::linear::{Left, ROWS, bf16, multiply};
 use crate::quantise::LINE;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::PanelKind;
@@ -116,7 +116,7 @@ fn panels(kind: PanelKind, runs: u32) -> usize {
     let left = Left { values: &left, stride: DEPTH / 2, rows: ROWS };
     let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
     for _ in 0..2 * runs {
-        multiply(kind, left, &panel, (&mut sums, BLOCK), Begin::AtZero);
+        multiply(kind, left, &panel, (&mut sums, BLOCK));
     }
     std::hint::black_box(&sums);
     ROWS

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::sight::Sight;
 use super::{Heads, Part, softmax};
 use crate::activations::BLOCK;
-use crate::linear::{Begin, Left, ROWS, multiply};
+use crate::linear::{Left, ROWS, multiply};
 use crate::scratch::{Scratch, Text};
 use crate::shared::SharedSlice;
 use crate::tier::PanelKind;
@@ -32,7 +32,7 @@ pub(super) unsafe fn attend(qkv: &[f32], part: Part<'_>, out: SharedSlice<'_, f3
         let queries = Left { values: &qkv[(start + query) * stride + columns[0]..], stride, rows };
         let keys = &keys[seen.start * BLOCK * width..seen.end * BLOCK * width];
         for (block, keys) in keys.chunks_exact(width * BLOCK).enumerate() {
-            multiply(kind, queries, keys, (&mut scores[block * BLOCK..], stride_scores), Begin::AtZero);
+            multiply(kind, queries, keys, (&mut scores[block * BLOCK..], stride_scores));
         }
         let mut factors = [0.0; ROWS];
         for (row, factor) in factors.iter_mut().take(rows).enumerate() {
@@ -43,7 +43,7 @@ pub(super) unsafe fn attend(qkv: &[f32], part: Part<'_>, out: SharedSlice<'_, f3
         for (block, values) in values[..tokens * width].chunks_exact(tokens * BLOCK).enumerate() {
             let values = &values[seen.start * BLOCK * BLOCK..][..sight.keys() * BLOCK];
             let weights = Left { values: scores, stride: stride_scores, rows };
-            multiply(kind, weights, values, (sums, BLOCK), Begin::AtZero);
+            multiply(kind, weights, values, (sums, BLOCK));
             for (row, factor) in factors.iter().take(rows).enumerate() {
                 let at = (start + query + row) * hidden + columns[0] + block * BLOCK;
                 // SAFETY: these columns of these rows are of this part.

@@ -13,8 +13,10 @@ use self::tiles::{Change, Operands};
 pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
 use super::{AHEAD_BYTES, Share, TILE_ROWS_TOGETHER_MAX};
 use crate::activations::BLOCK;
-use crate::output::avx512::{Finish, Unfinished, kinds};
-use crate::output::{Ending, Gate, Place, Sink};
+use crate::output::avx512::kinds::{Work, for_lines};
+use crate::output::avx512::sums::Floats;
+use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::{Place, Sink};
 use crate::packed::TILE;
 
 /// Numbers in the sums of a block.
@@ -165,24 +167,10 @@ impl Product<'_> {
     /// # Safety
     /// [`Tiles`] are configured; `sums` are as large as those of all slots, and nobody else computes this share.
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run<F: Finish>(&self, sink: Sink<'_>, sums: *mut f32) {
-        // SAFETY: as the caller says.
-        unsafe {
-            if self.rows <= BLOCK {
-                self.run_tasks::<F, true>(sink, sums);
-            } else {
-                self.run_tasks::<F, false>(sink, sums);
-            }
-        }
-    }
-
-    /// # Safety
-    /// As of [`Product::run`].
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
     unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, sink: Sink<'_>, sums: *mut f32) {
         let mut following = self.first_task();
         let mut slot_before = 0;
-        let mut unfinished = Unfinished::none();
+        let mut unfinished = Unfinished::<F, Floats>::none();
         if let Some(first) = &following {
             // SAFETY: tiles are configured; operands lie where they should, as `apply` asserts.
             unsafe { self.operands(first, 0).load() };
@@ -202,9 +190,9 @@ impl Product<'_> {
                 // SAFETY: as above; sums are stored in the first step, and those of the block before are finished after it.
                 unsafe {
                     if change.is_some() {
-                        operands.step::<ALONE>(task.place.rows, change.take(), || ());
+                        operands.step::<ALONE>(task.place.rows, change.take(), &mut ());
                     } else {
-                        operands.step::<ALONE>(task.place.rows, None, || unfinished.row::<F>());
+                        operands.step::<ALONE>(task.place.rows, None, &mut unfinished);
                     }
                 }
                 if !ALONE {
@@ -217,10 +205,12 @@ impl Product<'_> {
             }
             // SAFETY: the sink asserts that it has this place, and the sums of this slot are stored before they are read.
             unsafe {
-                unfinished.all::<F>();
+                unfinished.rest();
                 if task.is_last {
                     let place = self.in_whole(task.place);
-                    unfinished = sink.block(place, sums.wrapping_add(task.slot * SUMS), self.bias);
+                    let to_finish = sums.wrapping_add(task.slot * SUMS);
+                    let bias = &self.bias[place.panel * BLOCK..];
+                    unfinished = Unfinished::new(sink, place, Floats::new(to_finish, bias));
                 }
             }
             slot_before = task.slot;
@@ -228,7 +218,7 @@ impl Product<'_> {
         // SAFETY: as above.
         unsafe {
             store(sums.wrapping_add(slot_before * SUMS), BLOCK, BLOCK);
-            unfinished.all::<F>();
+            unfinished.rest();
         }
     }
 }
@@ -249,14 +239,27 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, sums: &mut [f32
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
     // SAFETY: tiles are configured; activations of this tier are lines of bf16.
-    unsafe {
-        match sink.ending {
-            Ending::Rows => product.run::<kinds::IntoRows>(sink, sums),
-            Ending::AddTo => product.run::<kinds::AddToRows>(sink, sums),
-            Ending::Activations | Ending::Rotated(_) => product.run::<kinds::IntoLines>(sink, sums),
-            Ending::Gelu => product.run::<kinds::GeluLines>(sink, sums),
-            Ending::Gated(Gate::Silu) => product.run::<kinds::SiluGatedLines>(sink, sums),
-            Ending::Gated(Gate::Gelu) => product.run::<kinds::GeluGatedLines>(sink, sums),
+    unsafe { for_lines(sink.ending, Run { product, sink, sums }) };
+}
+
+/// A product with all it needs. Tiles are configured; `sums` are as large as those of all slots, and nobody else computes
+/// this share.
+struct Run<'a> {
+    product: Product<'a>,
+    sink: Sink<'a>,
+    sums: *mut f32,
+}
+
+impl Work for Run<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn with<F: Finish>(self) {
+        // SAFETY: as is said of the values.
+        unsafe {
+            if self.product.rows <= BLOCK {
+                self.product.run_tasks::<F, true>(self.sink, self.sums);
+            } else {
+                self.product.run_tasks::<F, false>(self.sink, self.sums);
+            }
         }
     }
 }

@@ -1,14 +1,58 @@
 //! The product in 512-bit registers: twelve rows by 32 columns are 24 sums, two registers hold a line of weights.
+//!
+//! Twelve rows read a line of weights so seldom that it may come from the L2 cache. A block is finished before the next
+//! one begins: what finishes it takes the units that multiply, which leave no time between.
 
 use std::arch::x86_64::*;
 
-use super::{Begin, Left, ROWS, fetch_ahead};
+use super::{Left, ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
+use crate::output::avx512::kinds::Work;
+use crate::output::avx512::sums::Floats;
+use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::{Place, Sink};
+
+/// A share of one linear layer of `depth` inputs.
+#[derive(Debug)]
+pub(super) struct Product<'a> {
+    pub(super) left: &'a [f32],
+    pub(super) depth: usize,
+    pub(super) weights: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) sink: Sink<'a>,
+    pub(super) share: Share,
+    /// Room for a block.
+    pub(super) sums: &'a mut [f32],
+}
+
+/// For a CPU with these features; nobody else computes this share.
+impl Work for Product<'_> {
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn with<F: Finish>(self) {
+        let Self { left, depth, sink, share, sums, .. } = self;
+        let sums = &mut sums[..ROWS * BLOCK];
+        for panel in share.panels {
+            let weights = &self.weights[panel * depth * BLOCK..][..depth * BLOCK];
+            for row in share.rows.clone().step_by(ROWS) {
+                let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
+                let left = Left { values: &left[row * depth..], stride: depth, rows: place.rows };
+                left.assert_has(depth);
+                let bias = &self.bias[panel * BLOCK..];
+                // SAFETY: the left side is as large as was just asserted, there is room for the sums of a block, and the caller says
+                // that nobody else writes to this place.
+                unsafe {
+                    multiply(left, weights, sums, BLOCK);
+                    Unfinished::<F, _>::new(sink, place, Floats::new(sums.as_ptr(), bias)).rest();
+                }
+            }
+        }
+    }
+}
 
 /// # Safety
-/// The CPU has AVX-512F; `left` has `rows` rows of `panel.len() / 32` values, and `sums` room for as many of 32.
+/// The CPU has AVX-512; `left` has `rows` rows of `panel.len() / 32` values, and `sums` room for as many of 32.
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], stride: usize, begin: Begin) {
+pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], stride: usize) {
     let mut row = 0;
     while row < left.rows {
         let from = left.values[row * left.stride..].as_ptr();
@@ -17,11 +61,11 @@ pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], s
         // SAFETY: as many rows are left as each kernel is for.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides, begin),
-                8.. => rows::<8>(from, panel, to, strides, begin),
-                4.. => rows::<4>(from, panel, to, strides, begin),
-                2.. => rows::<2>(from, panel, to, strides, begin),
-                _ => rows::<1>(from, panel, to, strides, begin),
+                ROWS.. => rows::<ROWS>(from, panel, to, strides),
+                8.. => rows::<8>(from, panel, to, strides),
+                4.. => rows::<4>(from, panel, to, strides),
+                2.. => rows::<2>(from, panel, to, strides),
+                _ => rows::<1>(from, panel, to, strides),
             }
         };
     }
@@ -39,16 +83,8 @@ unsafe fn rows<const R: usize>(
     panel: &[f32],
     sums: *mut f32,
     strides: [usize; 2],
-    begin: Begin,
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
-    if begin == Begin::AtSums {
-        for (row, acc) in acc.iter_mut().enumerate() {
-            let from = sums.wrapping_add(row * strides[1]);
-            // SAFETY: there are sums of this row.
-            *acc = unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] };
-        }
-    }
     for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
         if R < ROWS {
             fetch_ahead(line.as_ptr());

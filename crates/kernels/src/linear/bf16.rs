@@ -7,7 +7,10 @@ use std::arch::x86_64::*;
 
 use super::{ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
-use crate::output::{Place, Sink, avx512};
+use crate::output::avx512::kinds::Work;
+use crate::output::avx512::sums::Floats;
+use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::{Place, Sink};
 use crate::packed::TILE;
 
 /// Up to [`ROWS`] rows of bf16: each a line at every step of 32 inputs, `stride` lines from step to step.
@@ -18,27 +21,39 @@ pub(crate) struct Lines<'a> {
     pub(crate) rows: usize,
 }
 
-/// One linear layer: `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
-///
-/// # Safety
-/// The CPU has AVX-512 and bf16, and nobody else computes this share.
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply(
-    (left, stride): (&[u16], usize),
-    (weights, bias): (&[u16], &[f32]),
-    steps: usize,
-    (sink, share): (Sink<'_>, Share),
-    sums: &mut [f32],
-) {
-    for panel in share.panels {
-        let weights = &weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
-        for row in share.rows.clone().step_by(ROWS) {
-            let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
-            let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
-            multiply(lines, weights, sums, BLOCK);
-            // SAFETY: as the caller says.
-            unsafe { avx512::finish_blocks(sink, place, sums, bias, 0..place.rows) };
+/// A share of one linear layer: `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
+#[derive(Debug)]
+pub(super) struct Product<'a> {
+    pub(super) left: &'a [u16],
+    pub(super) stride: usize,
+    pub(super) weights: &'a [u16],
+    pub(super) bias: &'a [f32],
+    pub(super) steps: usize,
+    pub(super) sink: Sink<'a>,
+    pub(super) share: Share,
+    /// Room for a block.
+    pub(super) sums: &'a mut [f32],
+}
+
+/// For a CPU with these features; nobody else computes this share.
+impl Work for Product<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn with<F: Finish>(self) {
+        let Self { left, stride, steps, sink, share, .. } = self;
+        let sums = self.sums[..ROWS * BLOCK].as_mut_ptr();
+        let mut before = Unfinished::<F, Floats>::none();
+        for panel in share.panels {
+            let weights = &self.weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
+            for row in share.rows.clone().step_by(ROWS) {
+                let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
+                let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
+                // SAFETY: there is room for the sums of a block, and those of the block before are finished when these come.
+                unsafe { multiply_beside(lines, weights, (sums, BLOCK), &mut before) };
+                before = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
+            }
         }
+        // SAFETY: as the caller says.
+        unsafe { before.rest() };
     }
 }
 
@@ -47,25 +62,44 @@ pub(super) unsafe fn apply(
 /// # Panics
 /// If a slice is too short for the shape.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_stride: usize) {
+    assert!(left.rows > 0 && (left.rows - 1) * sums_stride + BLOCK <= sums.len());
+    // SAFETY: there is room for these rows.
+    unsafe { multiply_beside(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
+}
+
+/// The same, while something else is done, all of it before the first sums are written.
+///
+/// # Panics
+/// If `left` is too short for the shape.
+///
+/// # Safety
+/// `sums` has room for those rows, as far apart as is said beside it, and `between` may be done.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+unsafe fn multiply_beside(
+    left: Lines<'_>,
+    panel: &[u16],
+    (sums, sums_stride): (*mut f32, usize),
+    between: &mut impl Between,
+) {
     let steps = panel.len() / (2 * TILE);
     let last = (steps - 1) * left.stride + left.rows;
     assert!(left.rows > 0 && left.rows <= ROWS && steps > 0 && last * BLOCK <= left.values.len());
-    assert!((left.rows - 1) * sums_stride + BLOCK <= sums.len());
     let mut row = 0;
     while row < left.rows {
         let from = left.values[row * BLOCK..].as_ptr();
-        let to = sums[row * sums_stride..].as_mut_ptr();
+        let to = sums.wrapping_add(row * sums_stride);
         let strides = [left.stride * BLOCK, sums_stride];
         // SAFETY: as many rows are left as each kernel is for, and the shapes are checked above.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides),
-                8.. => rows::<8>(from, panel, to, strides),
-                4.. => rows::<4>(from, panel, to, strides),
-                2.. => rows::<2>(from, panel, to, strides),
-                _ => rows::<1>(from, panel, to, strides),
+                ROWS.. => rows::<ROWS>(from, panel, to, strides, between),
+                8.. => rows::<8>(from, panel, to, strides, between),
+                4.. => rows::<4>(from, panel, to, strides, between),
+                2.. => rows::<2>(from, panel, to, strides, between),
+                _ => rows::<1>(from, panel, to, strides, between),
             }
         };
     }
@@ -75,14 +109,15 @@ pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_st
 ///
 /// # Safety
 /// `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R`
-/// rows of 32, `strides[1]` apart.
+/// rows of 32, `strides[1]` apart; `between` may be done.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 unsafe fn rows<const R: usize>(
     left: *const u16,
     panel: &[u16],
     sums: *mut f32,
     strides: [usize; 2],
+    between: &mut impl Between,
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
     for (step, tiles) in panel.chunks_exact(2 * TILE).enumerate() {
@@ -104,7 +139,11 @@ unsafe fn rows<const R: usize>(
                 }
             }
         }
+        // SAFETY: as the caller says.
+        unsafe { between.part() };
     }
+    // SAFETY: as the caller says.
+    unsafe { between.rest() };
     for (row, acc) in acc.iter().enumerate() {
         // SAFETY: there is room for this row.
         unsafe {

@@ -23,7 +23,9 @@ use super::Share;
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
-use crate::output::avx512;
+use crate::output::avx512::{
+    Between, Finish, Unfinished, kinds::Work, kinds::for_lines, kinds::for_rows, sums::Whole,
+};
 use crate::output::{self, Place, Sink};
 use crate::packed::PackedLinear;
 use crate::quantise::{Form, LINE, Quantised, Scale, size_bits};
@@ -132,7 +134,9 @@ pub(super) unsafe fn apply(
         unsafe {
             match weights.kind {
                 #[cfg(target_arch = "x86_64")]
-                Int8Kind::Amx => amx::apply(product, sink, whole_sums, sums),
+                Int8Kind::Amx => amx::apply(product, sink, whole_sums),
+                #[cfg(target_arch = "x86_64")]
+                Int8Kind::Vnni => vnni::apply(product, sink, whole_sums),
                 _ => apply_panels(product, sink, whole_sums, sums),
             }
         }
@@ -162,40 +166,101 @@ impl<'a> Product<'a> {
         (self.first_panel..self.end_panel).map(move |panel| (panel, &weights[panel * size..][..size]))
     }
 
-    /// Makes floats of the `whole` sums of `place`, counted from the first row here, and hands them on.
+    /// The scales of a panel's outputs.
+    fn output_scales(&self, panel: usize) -> &'a [f32] {
+        &self.weights.scales[panel * BLOCK..][..BLOCK]
+    }
+
+    /// Where the sums of a panel begin.
+    fn begins(&self, panel: usize) -> &'a [i32] {
+        &self.weights.begins[panel * BLOCK..][..BLOCK]
+    }
+
+    /// The scales of the rows of `place`, counted from the first row here.
+    fn row_scales(&self, place: Place) -> &'a [f32] {
+        &self.left.scales()[place.row..][..place.rows]
+    }
+
+    /// The same place, counted from the first row of the whole.
+    fn in_whole(&self, place: Place) -> Place {
+        Place { row: self.first + place.row, ..place }
+    }
+
+    /// The `whole` sums of `place`, counted from the first row here, before they are finished.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn unfinished<F: Finish>(&self, sink: Sink<'_>, place: Place, whole: *const i32) -> Unfinished<F, Whole> {
+        let bias = &self.bias[place.panel * BLOCK..];
+        let sums = Whole::new(whole, self.row_scales(place), self.output_scales(place.panel), bias);
+        Unfinished::new(sink, self.in_whole(place), sums)
+    }
+
+    /// Finishes the `whole` sums of `place`, counted from the first row here.
     ///
     /// # Safety
     /// Nobody else computes this place of the product.
     unsafe fn finish(&self, sink: Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
-        let outputs = &self.weights.scales[place.panel * BLOCK..][..BLOCK];
-        let scales = &self.left.scales()[place.row..][..place.rows];
+        let (outputs, rows) = (self.output_scales(place.panel), self.row_scales(place));
         let (whole, floats) = (&whole[..place.rows * BLOCK], &mut sums[..place.rows * BLOCK]);
-        let place = Place { row: self.first + place.row, ..place };
         // SAFETY: as the caller says of the place. The tiers prove that the CPU has AVX-512, and bf16 where their layout is
-        // blocks.
+        // blocks, or AVX2.
         unsafe {
             match self.tier.kind() {
                 #[cfg(target_arch = "x86_64")]
                 Kind::AmxBf16 | Kind::Avx512Bf16 => {
-                    vnni::to_floats(whole, outputs, scales, floats);
-                    avx512::finish_blocks(sink, place, floats, self.bias, 0..place.rows);
+                    for_lines(sink.ending, ToLines(Block { product: *self, sink, place, whole }));
                 }
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => {
-                    vnni::to_floats(whole, outputs, scales, floats);
-                    avx512::finish_rows(sink, place, floats, self.bias, 0..place.rows);
-                }
+                Kind::Avx512 => for_rows(sink.ending, ToRows(Block { product: *self, sink, place, whole })),
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx2 => {
-                    avx2::to_floats(whole, outputs, scales, floats);
-                    output::portable::finish_avx2(sink, place, (floats, BLOCK), self.bias);
+                    avx2::to_floats(whole, outputs, rows, floats);
+                    output::portable::finish_avx2(sink, self.in_whole(place), (floats, BLOCK), self.bias);
                 }
                 _ => {
-                    portable::to_floats(whole, outputs, scales, floats);
-                    output::portable::finish(sink, place, (floats, BLOCK), self.bias);
+                    portable::to_floats(whole, outputs, rows, floats);
+                    output::portable::finish(sink, self.in_whole(place), (floats, BLOCK), self.bias);
                 }
             }
         }
+    }
+}
+
+/// Whole sums of a multiplier that finishes none itself.
+#[cfg(target_arch = "x86_64")]
+struct Block<'a> {
+    product: Product<'a>,
+    sink: Sink<'a>,
+    place: Place,
+    whole: &'a [i32],
+}
+
+/// A block whose activations are f32 rows. Nobody else computes it.
+#[cfg(target_arch = "x86_64")]
+struct ToRows<'a>(Block<'a>);
+
+/// A block whose activations are lines of bf16. Nobody else computes it.
+#[cfg(target_arch = "x86_64")]
+struct ToLines<'a>(Block<'a>);
+
+#[cfg(target_arch = "x86_64")]
+impl Work for ToRows<'_> {
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn with<F: Finish>(self) {
+        let Self(Block { product, sink, place, whole }) = self;
+        // SAFETY: as is said of the value.
+        unsafe { product.unfinished::<F>(sink, place, whole.as_ptr()).rest() };
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Work for ToLines<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn with<F: Finish>(self) {
+        let Self(Block { product, sink, place, whole }) = self;
+        // SAFETY: as is said of the value.
+        unsafe { product.unfinished::<F>(sink, place, whole.as_ptr()).rest() };
     }
 }
 
@@ -205,7 +270,7 @@ unsafe fn apply_panels(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], 
     let (lines, stride) = product.left.lines();
     let line_bytes = product.weights.kind.form().line_bytes();
     for (panel, weights) in product.panels() {
-        let begins = &product.weights.begins[panel * BLOCK..][..BLOCK];
+        let begins = product.begins(panel);
         for row in (0..product.rows).step_by(ROWS) {
             let place = Place { row, rows: ROWS.min(product.rows - row), panel };
             let left = Left { lines: &lines[row * line_bytes..], stride, rows: place.rows };
@@ -224,14 +289,22 @@ pub(crate) struct Left<'a> {
     pub(crate) rows: usize,
 }
 
+impl Left<'_> {
+    /// # Panics
+    /// If there are not the lines of all rows at `steps` steps, or too many rows.
+    fn assert_has(self, steps: usize, line_bytes: usize) {
+        let last = (steps - 1) * self.stride + self.rows;
+        assert!(self.rows <= ROWS && last * line_bytes <= self.lines.len());
+    }
+}
+
 /// `left` times a panel, onto `begins`, into `sums` `(rows, 32)`.
 ///
 /// # Panics
 /// If a slice is too short for the shape.
 pub(crate) fn multiply(kind: Int8Kind, left: Left<'_>, panel: &[i8], begins: &[i32], sums: &mut [i32]) {
-    let last = (panel.len() / STEP - 1) * left.stride + left.rows;
-    let line_bytes = kind.form().line_bytes();
-    assert!(left.rows <= ROWS && last * line_bytes <= left.lines.len() && begins.len() == BLOCK);
+    left.assert_has(panel.len() / STEP, kind.form().line_bytes());
+    assert!(begins.len() == BLOCK);
     match kind {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the kind comes out of a tier, which proves that the CPU has VNNI; the shapes are checked above.

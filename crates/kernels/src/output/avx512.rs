@@ -1,13 +1,15 @@
 //! Finishing sums in 512-bit registers: a row of a panel is two of them.
 
 pub(crate) mod kinds;
+pub(crate) mod sums;
 
 use std::arch::x86_64::*;
-use std::ops::Range;
+use std::marker::PhantomData;
 
 pub(crate) use self::kinds::Finish;
 use self::kinds::Row;
-use super::{Ending, Gate, Place, Sink};
+use self::sums::Sums;
+use super::{Place, Sink};
 use crate::activations::BLOCK;
 
 /// 32 columns.
@@ -53,138 +55,89 @@ impl Masks {
     }
 }
 
-/// Finishes the rows `range` of the sums `(rows, 32)` of `place`, for a tier whose activations are f32 rows.
-///
-/// # Safety
-/// The CPU has these features, and nobody else uses this place of the output meanwhile.
-#[target_feature(enable = "avx512f,avx512dq")]
-pub(crate) unsafe fn finish_rows(
-    sink: Sink<'_>,
-    place: Place,
-    sums: &[f32],
-    bias: &[f32],
-    range: Range<usize>,
-) {
-    let mut rows = unfinished(sink, place, sums, bias, range);
-    // SAFETY: the place was checked, and there are as many sums.
-    unsafe {
-        match sink.ending {
-            Ending::Rows | Ending::Activations | Ending::Rotated(_) => rows.all::<kinds::IntoRows>(),
-            Ending::AddTo => rows.all::<kinds::AddToRows>(),
-            Ending::Gelu => rows.all::<kinds::GeluRows>(),
-            Ending::Gated(Gate::Silu) => rows.all::<kinds::SiluGatedRows>(),
-            Ending::Gated(Gate::Gelu) => rows.all::<kinds::GeluGatedRows>(),
-        }
+/// What vector units do between the multiply-adds of a block: a CPU cannot look far enough ahead to mix two long stretches
+/// itself.
+pub(crate) trait Between {
+    /// Does a part, if any is left.
+    ///
+    /// # Safety
+    /// As of what makes the value.
+    unsafe fn part(&mut self);
+
+    /// Does all that is left.
+    ///
+    /// # Safety
+    /// As of [`Between::part`].
+    unsafe fn rest(&mut self);
+}
+
+impl Between for () {
+    #[inline(always)]
+    unsafe fn part(&mut self) {}
+
+    #[inline(always)]
+    unsafe fn rest(&mut self) {}
+}
+
+/// What is left of a block of sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unfinished<F, S> {
+    sums: S,
+    row: Row,
+    /// Bytes to the next row, and angles to those of the next.
+    steps: [usize; 2],
+    left: usize,
+    finish: PhantomData<F>,
+}
+
+impl<F: Finish, S: Sums> Unfinished<F, S> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn none() -> Self {
+        let row = Row { to: std::ptr::null_mut(), masks: Masks::first(0), angles: std::ptr::null() };
+        Self { sums: S::none(), row, steps: [0; 2], left: 0, finish: PhantomData }
     }
-}
 
-/// The same for a tier whose activations are blocks of bf16.
-///
-/// # Safety
-/// As of [`finish_rows`].
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(crate) unsafe fn finish_blocks(
-    sink: Sink<'_>,
-    place: Place,
-    sums: &[f32],
-    bias: &[f32],
-    range: Range<usize>,
-) {
-    let mut rows = unfinished(sink, place, sums, bias, range);
-    // SAFETY: the place was checked, and there are as many sums.
-    unsafe {
-        match sink.ending {
-            Ending::Rows => rows.all::<kinds::IntoRows>(),
-            Ending::AddTo => rows.all::<kinds::AddToRows>(),
-            Ending::Activations | Ending::Rotated(_) => rows.all::<kinds::IntoLines>(),
-            Ending::Gelu => rows.all::<kinds::GeluLines>(),
-            Ending::Gated(Gate::Silu) => rows.all::<kinds::SiluGatedLines>(),
-            Ending::Gated(Gate::Gelu) => rows.all::<kinds::GeluGatedLines>(),
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn unfinished(sink: Sink<'_>, place: Place, sums: &[f32], bias: &[f32], range: Range<usize>) -> Unfinished {
-    let place = Place { row: place.row + range.start, rows: range.len(), panel: place.panel };
-    sink.block(place, sums[range.start * BLOCK..range.end * BLOCK].as_ptr(), bias)
-}
-
-impl Sink<'_> {
-    /// The sums `(rows, 32)` of `place`, to be finished row by row.
+    /// The `sums` of `place`. To finish them the CPU must have what [`Finish::row`] needs, `F` be the kind of the output,
+    /// which is still there and used here alone, and the sums be readable until then.
     ///
     /// # Panics
     /// If the place is not within the output.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(crate) fn block(&self, place: Place, sums: *const f32, bias: &[f32]) -> Unfinished {
-        let (angles, angles_row) = match self.rotation() {
+    pub(crate) fn new(sink: Sink<'_>, place: Place, sums: S) -> Self {
+        let (angles, angles_row) = match sink.rotation() {
             Some(rotation) => (rotation.of_panel(place.panel, place.row), rotation.width),
             None => (None, 0),
         };
-        Unfinished {
-            sums,
-            row: Row {
-                to: self.at(place),
-                masks: Masks::first(self.width - place.panel * BLOCK),
-                angles: angles.map_or(std::ptr::null(), <[f32]>::as_ptr),
-            },
-            steps: [self.row, if angles.is_some() { angles_row } else { 0 }],
-            left: place.rows,
-            bias: load(&bias[place.panel * BLOCK..]),
-        }
+        let row = Row {
+            to: sink.at(place),
+            masks: Masks::first(sink.width - place.panel * BLOCK),
+            angles: angles.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        };
+        let steps = [sink.row, if angles.is_some() { angles_row } else { 0 }];
+        Self { sums, row, steps, left: place.rows, finish: PhantomData }
     }
 }
 
-/// What is left of a block of sums.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Unfinished {
-    sums: *const f32,
-    row: Row,
-    /// Bytes to the next row, and angles to those of the next.
-    steps: [usize; 2],
-    left: usize,
-    bias: Pair,
-}
-
-impl Unfinished {
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn none() -> Self {
-        let row = Row { to: std::ptr::null_mut(), masks: Masks::first(0), angles: std::ptr::null() };
-        Self { sums: std::ptr::null(), row, steps: [0; 2], left: 0, bias: [_mm512_setzero_ps(); 2] }
-    }
-
-    /// Finishes one row, if one is left.
-    ///
-    /// # Safety
-    /// The CPU has what [`Finish::row`] needs, the kind is that of the output, which is still there, and the sums can be
-    /// read.
+/// A part is a row.
+impl<F: Finish, S: Sums> Between for Unfinished<F, S> {
     #[inline(always)]
-    pub(crate) unsafe fn row<F: Finish>(&mut self) {
+    unsafe fn part(&mut self) {
         if self.left > 0 {
-            // SAFETY: as the caller says.
-            unsafe {
-                let sums = [_mm512_loadu_ps(self.sums), _mm512_loadu_ps(self.sums.add(16))];
-                let values = [_mm512_add_ps(sums[0], self.bias[0]), _mm512_add_ps(sums[1], self.bias[1])];
-                F::row(values, self.row);
-            }
-            self.sums = self.sums.wrapping_add(BLOCK);
+            // SAFETY: as the caller says, and a row is left.
+            unsafe { F::row(self.sums.next(), self.row) };
             self.row.to = self.row.to.wrapping_add(self.steps[0]);
             self.row.angles = self.row.angles.wrapping_add(self.steps[1]);
             self.left -= 1;
         }
     }
 
-    /// Finishes all rows that are left.
-    ///
-    /// # Safety
-    /// As of [`Unfinished::row`].
     #[inline(always)]
-    pub(crate) unsafe fn all<F: Finish>(&mut self) {
+    unsafe fn rest(&mut self) {
         while self.left > 0 {
             // SAFETY: as the caller says.
-            unsafe { self.row::<F>() };
+            unsafe { self.part() };
         }
     }
 }

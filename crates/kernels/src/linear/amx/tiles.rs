@@ -6,6 +6,7 @@
 use std::arch::asm;
 
 use crate::activations::BLOCK;
+use crate::output::avx512::Between;
 use crate::packed::TILE;
 
 /// Shapes of the eight tiles, as `ldtilecfg` reads them.
@@ -210,35 +211,35 @@ impl Operands {
         }
     }
 
-    /// Does the step whose operands are loaded, and loads these. `between` is called after each quarter. `ALONE` says that
+    /// Does the step whose operands are loaded, and loads these. A part of `between` is done after each quarter. `ALONE` says that
     /// these rows are the only ones, and read again for the next panel.
     ///
     /// # Safety
-    /// [`Tiles`] are configured; two tiles lie at `left` and two at `panel`; `change` can be written and read.
+    /// [`Tiles`] are configured; two tiles lie at `left` and two at `panel`; `change` can be written and read; `between` may be done.
     #[inline]
     pub(super) unsafe fn step<const ALONE: bool>(
         self,
         rows: usize,
         change: Option<Change>,
-        mut between: impl FnMut(),
+        between: &mut impl Between,
     ) {
         let is_half = rows <= 16;
         // SAFETY: as the caller says.
         unsafe {
             quarter!(change, 0, 0, "tmm0", "tmm4", "tmm6");
-            between();
+            between.part();
             quarter!(change, 0, 16, "tmm1", "tmm4", "tmm7");
             if ALONE {
                 load!("tileloadd", "tmm4", self.left);
             } else {
                 load!("tileloaddt1", "tmm4", self.left);
             }
-            between();
+            between.part();
             if !is_half || change.is_some() {
                 quarter!(change, 16, 0, "tmm2", "tmm5", "tmm6");
             }
             load!("tileloadd", "tmm6", self.panel);
-            between();
+            between.part();
             if !is_half || change.is_some() {
                 quarter!(change, 16, 16, "tmm3", "tmm5", "tmm7");
             }
@@ -248,7 +249,7 @@ impl Operands {
             } else if !is_half {
                 load!("tileloadd", "tmm5", self.left.wrapping_add(TILE));
             }
-            between();
+            between.part();
         }
     }
 }

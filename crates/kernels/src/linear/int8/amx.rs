@@ -10,89 +10,82 @@
 use std::arch::asm;
 use std::ops::Range;
 
-use super::vnni::to_floats;
 use super::{LINE, Product, STEP};
 use crate::activations::BLOCK;
 use crate::linear::amx::{Tiles, prefetch, store, zero};
-use crate::output::avx512::finish_blocks;
+use crate::output::avx512::kinds::{Work, for_lines};
+use crate::output::avx512::sums::Whole;
+use crate::output::avx512::{Between, Finish, Unfinished};
 use crate::output::{Place, Sink};
 
 /// # Safety
 /// The CPU has AMX int8 and the kernel permits it, and nobody else computes these rows and panels.
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32], sums: &mut [f32]) {
+pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32]) {
     let (lines, stride) = product.left.lines();
     let (rows, steps) = (product.rows, product.steps);
     assert!(rows.next_multiple_of(BLOCK) <= stride && steps * stride * LINE <= lines.len());
-    let (whole, sums) = (&mut whole[..SUMS], &mut sums[..SUMS]);
-    // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
-    let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
-    let mut before: Option<Place> = None;
+    let whole = whole[..BLOCK * BLOCK].as_mut_ptr();
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
-    for (panel, weights) in product.panels() {
-        for row in (0..rows).step_by(BLOCK) {
-            let place = Place { row, rows: BLOCK.min(rows - row), panel };
-            for step in 0..steps {
-                let operands = Operands {
-                    left: lines[(step * stride + row) * LINE..].as_ptr(),
-                    panel: weights[step * STEP..].as_ptr(),
-                };
-                // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
-                // step in the chunk of weights; sums have room for 32 rows of 32.
-                unsafe {
-                    match before {
-                        _ if step > 0 => operands.step(place.rows),
-                        None => operands.begin(place.rows),
-                        Some(before) => operands.change(before.rows, place.rows, whole.as_mut_ptr()),
-                    }
-                }
-                let ahead = weights.len() + (row / BLOCK * steps + step) * share_ahead * LINE;
-                prefetch(weights.as_ptr().wrapping_add(ahead).cast(), share_ahead);
-                if let Some(place) = before {
-                    let range = share(step, steps, place.rows);
-                    if !range.is_empty() {
-                        // SAFETY: as the caller says.
-                        unsafe { finish(&product, sink, place, range, whole, sums) };
-                    }
-                }
-            }
-            before = Some(place);
-        }
-    }
-    if let Some(place) = before {
-        // SAFETY: as above.
-        unsafe {
-            store(whole.as_mut_ptr().cast(), BLOCK, place.rows);
-            finish(&product, sink, place, 0..place.rows, whole, sums);
-        }
-    }
+    // SAFETY: tiles are configured; activations of this tier are lines of bf16.
+    unsafe { for_lines(sink.ending, Run { product, sink, whole }) };
 }
 
-/// Numbers in the sums of a block.
-const SUMS: usize = BLOCK * BLOCK;
+/// A product with all it needs. Tiles are configured, there is room for the whole sums of a block, and nobody else
+/// computes these rows and panels.
+struct Run<'a> {
+    product: Product<'a>,
+    sink: Sink<'a>,
+    whole: *mut i32,
+}
 
-/// Makes floats of the `whole` sums of some rows of `place`, counted from the first of the product, and hands them on.
-///
-/// # Safety
-/// Nobody else computes this place of the product.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-unsafe fn finish(
-    product: &Product<'_>,
-    sink: Sink<'_>,
-    place: Place,
-    range: Range<usize>,
-    whole: &[i32],
-    sums: &mut [f32],
-) {
-    let outputs = &product.weights.scales[place.panel * BLOCK..][..BLOCK];
-    let rows = &product.left.scales()[place.row + range.start..place.row + range.end];
-    let numbers = range.start * BLOCK..range.end * BLOCK;
-    to_floats(&whole[numbers.clone()], outputs, rows, &mut sums[numbers]);
-    let place = Place { row: product.first + place.row, ..place };
-    // SAFETY: as the caller says.
-    unsafe { finish_blocks(sink, place, sums, product.bias, range) };
+impl Work for Run<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
+    unsafe fn with<F: Finish>(self) {
+        let Self { product, sink, whole } = self;
+        let (lines, stride) = product.left.lines();
+        let (rows, steps) = (product.rows, product.steps);
+        // Of the 32 lines of weights that a step reads, what each block of rows fetches for the next panel.
+        let share_ahead = BLOCK.div_ceil(rows.div_ceil(BLOCK).max(1));
+        let mut before: Option<Place> = None;
+        let mut unfinished = Unfinished::<F, Whole>::none();
+        for (panel, weights) in product.panels() {
+            for row in (0..rows).step_by(BLOCK) {
+                let place = Place { row, rows: BLOCK.min(rows - row), panel };
+                let rows_before = before.map_or(0, |before| before.rows);
+                for step in 0..steps {
+                    let operands = Operands {
+                        left: lines[(step * stride + row) * LINE..].as_ptr(),
+                        panel: weights[step * STEP..].as_ptr(),
+                    };
+                    // SAFETY: 32 lines from `row` on lie in each block of the left side, as asserted, and a pair of tiles for each
+                    // step in the chunk of weights; there is room for 32 rows of 32.
+                    unsafe {
+                        match before {
+                            _ if step > 0 => operands.step(place.rows),
+                            None => operands.begin(place.rows),
+                            Some(before) => operands.change(before.rows, place.rows, whole),
+                        }
+                    }
+                    let ahead = weights.len() + (row / BLOCK * steps + step) * share_ahead * LINE;
+                    prefetch(weights.as_ptr().wrapping_add(ahead).cast(), share_ahead);
+                    for _ in share(step, steps, rows_before) {
+                        // SAFETY: as is said of the value; the sums were stored in the first step.
+                        unsafe { unfinished.part() };
+                    }
+                }
+                before = Some(place);
+                unfinished = product.unfinished(sink, place, whole);
+            }
+        }
+        if let Some(place) = before {
+            // SAFETY: as above.
+            unsafe {
+                store(whole.cast(), BLOCK, place.rows);
+                unfinished.rest();
+            }
+        }
+    }
 }
 
 /// One step of 64 inputs: two tiles of rows (or one), two tiles of weights.

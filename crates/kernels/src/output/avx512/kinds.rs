@@ -7,6 +7,7 @@ use crate::activations::BLOCK;
 use crate::convert::avx512::write_bf16;
 use crate::gelu::avx512::{gelu, gelu_for_bf16};
 use crate::output::rotate::avx512::turn;
+use crate::output::{Ending, Gate};
 use crate::silu::avx512::silu;
 
 /// How one row of a panel is finished.
@@ -16,6 +17,50 @@ pub(crate) trait Finish {
     /// # Safety
     /// The CPU has AVX-512, and bf16 for lines. What this writes can be written, and `row.angles` read if it is not null.
     unsafe fn row(values: Pair, row: Row);
+}
+
+/// What is compiled once for each way to finish rows.
+pub(crate) trait Work {
+    /// Does it.
+    ///
+    /// # Safety
+    /// As of what makes the value; `F` is the kind of its output.
+    unsafe fn with<F: Finish>(self);
+}
+
+/// Does work of a tier whose activations are f32 rows.
+///
+/// # Safety
+/// As of [`Work::with`].
+pub(crate) unsafe fn for_rows(ending: Ending<'_>, work: impl Work) {
+    // SAFETY: as the caller says.
+    unsafe {
+        match ending {
+            Ending::Rows | Ending::Activations | Ending::Rotated(_) => work.with::<IntoRows>(),
+            Ending::AddTo => work.with::<AddToRows>(),
+            Ending::Gelu => work.with::<GeluRows>(),
+            Ending::Gated(Gate::Silu) => work.with::<SiluGatedRows>(),
+            Ending::Gated(Gate::Gelu) => work.with::<GeluGatedRows>(),
+        }
+    }
+}
+
+/// Does work of a tier whose activations are blocks of bf16.
+///
+/// # Safety
+/// As of [`Work::with`].
+pub(crate) unsafe fn for_lines(ending: Ending<'_>, work: impl Work) {
+    // SAFETY: as the caller says.
+    unsafe {
+        match ending {
+            Ending::Rows => work.with::<IntoRows>(),
+            Ending::AddTo => work.with::<AddToRows>(),
+            Ending::Activations | Ending::Rotated(_) => work.with::<IntoLines>(),
+            Ending::Gelu => work.with::<GeluLines>(),
+            Ending::Gated(Gate::Silu) => work.with::<SiluGatedLines>(),
+            Ending::Gated(Gate::Gelu) => work.with::<GeluGatedLines>(),
+        }
+    }
 }
 
 /// One row of a panel of the output.
