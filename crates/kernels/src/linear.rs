@@ -14,6 +14,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod between;
 pub(crate) mod int8;
 pub(crate) mod portable;
 mod shares;
@@ -110,9 +112,18 @@ const AHEAD_BYTES: usize = 16384;
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn fetch_ahead<T>(weights: *const T) {
+    fetch(weights.wrapping_byte_add(AHEAD_BYTES), 1);
+}
+
+/// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fetch<T>(from: *const T, count: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(weights.wrapping_byte_add(AHEAD_BYTES).cast()) };
+    for line in 0..count {
+        // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_byte_add(64 * line).cast()) };
+    }
 }
 
 /// Rows that are multiplied at once in 512-bit registers, and a multiple of those in 256-bit ones.

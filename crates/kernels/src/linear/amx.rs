@@ -11,11 +11,12 @@ mod tiles;
 
 use self::tiles::{Change, Operands};
 pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
-use super::{AHEAD_BYTES, Share, TILE_ROWS_TOGETHER_MAX};
+use super::between::Between;
+use super::{AHEAD_BYTES, Share, TILE_ROWS_TOGETHER_MAX, fetch};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::{Work, for_lines};
 use crate::output::avx512::sums::Floats;
-use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 use crate::packed::TILE;
 
@@ -196,11 +197,11 @@ impl Product<'_> {
                     }
                 }
                 if !ALONE {
-                    prefetch(task.next_weights(step), task.ahead);
+                    fetch(task.next_weights(step), task.ahead);
                 } else if self.is_large {
                     // Two tiles a step. Smaller weights may be in the L2 cache, where this costs more than it gives.
                     let weights = task.weights[step * 2 * TILE..].as_ptr();
-                    prefetch(weights.wrapping_byte_add(AHEAD_BYTES), 2 * TILE / BLOCK);
+                    fetch(weights.wrapping_byte_add(AHEAD_BYTES), 2 * TILE / BLOCK);
                 }
             }
             // SAFETY: the sink asserts that it has this place, and the sums of this slot are stored before they are read.
@@ -261,16 +262,5 @@ impl Work for Run<'_> {
                 self.product.run_tasks::<F, false>(self.sink, self.sums);
             }
         }
-    }
-}
-
-/// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next, and a tile
-/// that is waited for stops everything.
-#[inline]
-pub(super) fn prefetch(from: *const u16, count: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    for line in 0..count {
-        // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line * BLOCK).cast()) };
     }
 }

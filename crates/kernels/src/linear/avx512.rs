@@ -5,12 +5,18 @@
 
 use std::arch::x86_64::*;
 
+use super::between::{Ahead, Between};
 use super::{Left, ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::Work;
 use crate::output::avx512::sums::Floats;
-use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
+
+/// Inputs between two parts of what is done beside.
+const STRETCH: usize = 8;
+/// Lines of the L1 cache that the weights of an input are.
+const LINES: usize = 2;
 
 /// A share of one linear layer of `depth` inputs.
 #[derive(Debug)]
@@ -31,8 +37,10 @@ impl Work for Product<'_> {
     unsafe fn with<F: Finish>(self) {
         let Self { left, depth, sink, share, sums, .. } = self;
         let sums = &mut sums[..ROWS * BLOCK];
+        let mut ahead = Ahead::new((), share.rows.len(), STRETCH * LINES);
         for panel in share.panels {
             let weights = &self.weights[panel * depth * BLOCK..][..depth * BLOCK];
+            ahead.begin(weights);
             for row in share.rows.clone().step_by(ROWS) {
                 let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
                 let left = Left { values: &left[row * depth..], stride: depth, rows: place.rows };
@@ -41,7 +49,7 @@ impl Work for Product<'_> {
                 // SAFETY: the left side is as large as was just asserted, there is room for the sums of a block, and the caller says
                 // that nobody else writes to this place.
                 unsafe {
-                    multiply(left, weights, sums, BLOCK);
+                    multiply_beside(left, weights, (sums, BLOCK), &mut ahead);
                     Unfinished::<F, _>::new(sink, place, Floats::new(sums.as_ptr(), bias)).rest();
                 }
             }
@@ -53,6 +61,22 @@ impl Work for Product<'_> {
 /// The CPU has AVX-512; `left` has `rows` rows of `panel.len() / 32` values, and `sums` room for as many of 32.
 #[target_feature(enable = "avx512f")]
 pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], stride: usize) {
+    // SAFETY: as the caller says.
+    unsafe { multiply_beside(left, panel, (sums, stride), &mut ()) };
+}
+
+/// The same, while something else is done.
+///
+/// # Safety
+/// As of [`multiply`], and `between` may be done.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply_beside(
+    left: Left<'_>,
+    panel: &[f32],
+    (sums, stride): (&mut [f32], usize),
+    between: &mut impl Between,
+) {
     let mut row = 0;
     while row < left.rows {
         let from = left.values[row * left.stride..].as_ptr();
@@ -61,11 +85,11 @@ pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], s
         // SAFETY: as many rows are left as each kernel is for.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides),
-                8.. => rows::<8>(from, panel, to, strides),
-                4.. => rows::<4>(from, panel, to, strides),
-                2.. => rows::<2>(from, panel, to, strides),
-                _ => rows::<1>(from, panel, to, strides),
+                ROWS.. => rows::<ROWS>(from, panel, to, strides, between),
+                8.. => rows::<8>(from, panel, to, strides, between),
+                4.. => rows::<4>(from, panel, to, strides, between),
+                2.. => rows::<2>(from, panel, to, strides, between),
+                _ => rows::<1>(from, panel, to, strides, between),
             }
         };
     }
@@ -75,7 +99,7 @@ pub(crate) unsafe fn multiply(left: Left<'_>, panel: &[f32], sums: &mut [f32], s
 ///
 /// # Safety
 /// From `left` on lie `R` rows of `panel.len() / 32` values, `strides[0]` apart; `sums` has room for `R` rows of 32,
-/// `strides[1]` apart.
+/// `strides[1]` apart; `between` may be done.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn rows<const R: usize>(
@@ -83,23 +107,29 @@ unsafe fn rows<const R: usize>(
     panel: &[f32],
     sums: *mut f32,
     strides: [usize; 2],
+    between: &mut impl Between,
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); 2]; R];
-    for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
-        if R < ROWS {
-            fetch_ahead(line.as_ptr());
-            fetch_ahead(line[BLOCK / 2..].as_ptr());
-        }
-        // SAFETY: a line of the panel has 32 values, and the row has a value for each line.
-        unsafe {
-            let low = _mm512_loadu_ps(line.as_ptr());
-            let high = _mm512_loadu_ps(line.as_ptr().add(16));
-            for (row, acc) in acc.iter_mut().enumerate() {
-                let value = _mm512_set1_ps(*left.add(row * strides[0] + input));
-                acc[0] = _mm512_fmadd_ps(value, low, acc[0]);
-                acc[1] = _mm512_fmadd_ps(value, high, acc[1]);
+    for (stretch, lines) in panel.chunks(STRETCH * BLOCK).enumerate() {
+        let left = left.wrapping_add(stretch * STRETCH);
+        for (input, line) in lines.chunks_exact(BLOCK).enumerate() {
+            if R < ROWS {
+                fetch_ahead(line.as_ptr());
+                fetch_ahead(line[BLOCK / 2..].as_ptr());
+            }
+            // SAFETY: a line of the panel has 32 values, and the row has a value for each line.
+            unsafe {
+                let low = _mm512_loadu_ps(line.as_ptr());
+                let high = _mm512_loadu_ps(line.as_ptr().add(16));
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let value = _mm512_set1_ps(*left.add(row * strides[0] + input));
+                    acc[0] = _mm512_fmadd_ps(value, low, acc[0]);
+                    acc[1] = _mm512_fmadd_ps(value, high, acc[1]);
+                }
             }
         }
+        // SAFETY: as the caller says.
+        unsafe { between.part() };
     }
     for (row, acc) in acc.iter().enumerate() {
         // SAFETY: there is room for this row.

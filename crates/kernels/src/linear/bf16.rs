@@ -5,11 +5,12 @@
 
 use std::arch::x86_64::*;
 
+use super::between::{Ahead, Between};
 use super::{ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::Work;
 use crate::output::avx512::sums::Floats;
-use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 use crate::packed::TILE;
 
@@ -41,19 +42,20 @@ impl Work for Product<'_> {
     unsafe fn with<F: Finish>(self) {
         let Self { left, stride, steps, sink, share, .. } = self;
         let sums = self.sums[..ROWS * BLOCK].as_mut_ptr();
-        let mut before = Unfinished::<F, Floats>::none();
+        let mut ahead = Ahead::new(Unfinished::<F, Floats>::none(), share.rows.len(), 2 * TILE / BLOCK);
         for panel in share.panels {
             let weights = &self.weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
+            ahead.begin(weights);
             for row in share.rows.clone().step_by(ROWS) {
                 let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
                 let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
                 // SAFETY: there is room for the sums of a block, and those of the block before are finished when these come.
-                unsafe { multiply_beside(lines, weights, (sums, BLOCK), &mut before) };
-                before = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
+                unsafe { multiply_beside(lines, weights, (sums, BLOCK), &mut ahead) };
+                ahead.beside = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
             }
         }
         // SAFETY: as the caller says.
-        unsafe { before.rest() };
+        unsafe { ahead.rest() };
     }
 }
 

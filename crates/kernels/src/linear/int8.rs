@@ -23,8 +23,10 @@ use super::Share;
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
+use crate::linear::between::Between;
+#[cfg(target_arch = "x86_64")]
 use crate::output::avx512::{
-    Between, Finish, Unfinished, kinds::Work, kinds::for_lines, kinds::for_rows, sums::Whole,
+    Finish, Unfinished, kinds::Work, kinds::for_lines, kinds::for_rows, sums::Whole,
 };
 use crate::output::{self, Place, Sink};
 use crate::packed::PackedLinear;

@@ -11,6 +11,7 @@ use self::kinds::Row;
 use self::sums::Sums;
 use super::{Place, Sink};
 use crate::activations::BLOCK;
+use crate::linear::between::Between;
 
 /// 32 columns.
 pub(crate) type Pair = [__m512; 2];
@@ -53,30 +54,6 @@ impl Masks {
             _mm512_mask_storeu_ps(to.wrapping_add(16), self.0[1], values[1]);
         }
     }
-}
-
-/// What vector units do between the multiply-adds of a block: a CPU cannot look far enough ahead to mix two long stretches
-/// itself.
-pub(crate) trait Between {
-    /// Does a part, if any is left.
-    ///
-    /// # Safety
-    /// As of what makes the value.
-    unsafe fn part(&mut self);
-
-    /// Does all that is left.
-    ///
-    /// # Safety
-    /// As of [`Between::part`].
-    unsafe fn rest(&mut self);
-}
-
-impl Between for () {
-    #[inline(always)]
-    unsafe fn part(&mut self) {}
-
-    #[inline(always)]
-    unsafe fn rest(&mut self) {}
 }
 
 /// What is left of a block of sums.

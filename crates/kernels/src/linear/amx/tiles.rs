@@ -6,7 +6,7 @@
 use std::arch::asm;
 
 use crate::activations::BLOCK;
-use crate::output::avx512::Between;
+use crate::linear::between::Between;
 use crate::packed::TILE;
 
 /// Shapes of the eight tiles, as `ldtilecfg` reads them.

@@ -12,10 +12,12 @@ use std::ops::Range;
 
 use super::{LINE, Product, STEP};
 use crate::activations::BLOCK;
-use crate::linear::amx::{Tiles, prefetch, store, zero};
+use crate::linear::amx::{Tiles, store, zero};
+use crate::linear::between::Between;
+use crate::linear::fetch;
 use crate::output::avx512::kinds::{Work, for_lines};
 use crate::output::avx512::sums::Whole;
-use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 
 /// # Safety
@@ -68,7 +70,7 @@ impl Work for Run<'_> {
                         }
                     }
                     let ahead = weights.len() + (row / BLOCK * steps + step) * share_ahead * LINE;
-                    prefetch(weights.as_ptr().wrapping_add(ahead).cast(), share_ahead);
+                    fetch(weights.as_ptr().wrapping_add(ahead), share_ahead);
                     for _ in share(step, steps, rows_before) {
                         // SAFETY: as is said of the value; the sums were stored in the first step.
                         unsafe { unfinished.part() };

@@ -5,11 +5,16 @@ use std::arch::x86_64::*;
 
 use super::{LINE, Left, Product, ROWS, STEP, TILE};
 use crate::activations::BLOCK;
+use crate::linear::between::{Ahead, Between};
 use crate::linear::fetch_ahead;
 use crate::output::avx512::kinds::{Work, for_lines, for_rows};
 use crate::output::avx512::sums::Whole;
-use crate::output::avx512::{Between, Finish, Unfinished};
+use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
+
+/// Lines of a tile that many rows are multiplied with between two parts of what is done beside: they finish as many rows
+/// before them, in more parts than there are steps.
+const STRETCH: usize = LINE / 8;
 
 /// Computes a product.
 ///
@@ -68,17 +73,18 @@ impl Run<'_> {
         // SAFETY: the CPU has AVX-512; there is room for the sums of a block, and those of the block before are finished when
         // these come.
         unsafe {
-            let mut before = Unfinished::<F, Whole>::none();
+            let mut ahead = Ahead::new(Unfinished::<F, Whole>::none(), product.rows, 2 * STRETCH);
             for (panel, weights) in product.panels() {
+                ahead.begin(weights);
                 for row in (0..product.rows).step_by(ROWS) {
                     let place = Place { row, rows: ROWS.min(product.rows - row), panel };
                     let left = Left { lines: &lines[row * LINE..], stride, rows: place.rows };
                     left.assert_has(weights.len() / STEP, LINE);
-                    multiply_beside(left, weights, product.begins(panel), whole, &mut before);
-                    before = product.unfinished(sink, place, whole);
+                    multiply_beside(left, weights, product.begins(panel), whole, &mut ahead);
+                    ahead.beside = product.unfinished(sink, place, whole);
                 }
             }
-            before.rest();
+            ahead.rest();
         }
     }
 }
@@ -144,8 +150,7 @@ unsafe fn rows<const R: usize>(
     sums: *mut i32,
     between: &mut impl Between,
 ) -> usize {
-    // Many rows finish as many before, in more parts than there are steps.
-    let stretch = if R < ROWS { LINE / 4 } else { LINE / 8 };
+    let stretch = if R < ROWS { LINE / 4 } else { STRETCH };
     // SAFETY: there are 32 numbers.
     let begin = unsafe { [load(begins.as_ptr()), load(begins.as_ptr().wrapping_add(16))] };
     let mut acc = [begin; R];
