@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Left, Share};
+use super::{Left, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::{Place, Sink, portable};
 use crate::packed::PackedLinear;
@@ -82,22 +82,23 @@ unsafe fn multiply_onto(left: Left<'_>, panel: &[f32], (sums, stride): (&mut [f3
         // SAFETY: as many rows are left as each kernel is for.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides, begin),
-                2 => rows::<2>(from, panel, to, strides, begin),
-                _ => rows::<1>(from, panel, to, strides, begin),
+                ROWS.. if row == 0 => rows::<ROWS, true>(from, panel, to, strides, begin),
+                ROWS.. => rows::<ROWS, false>(from, panel, to, strides, begin),
+                2 => rows::<2, true>(from, panel, to, strides, begin),
+                _ => rows::<1, true>(from, panel, to, strides, begin),
             }
         };
     }
 }
 
-/// `R` rows at once; says how many that were.
+/// `R` rows at once; says how many that were. The `FIRST` ones fetch the stretch of weights that comes next.
 ///
 /// # Safety
 /// From `left` on lie `R` rows of `panel.len() / 32` values, `strides[0]` apart; `sums` has room for `R` rows of 32,
 /// `strides[1]` apart.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const R: usize>(
+unsafe fn rows<const R: usize, const FIRST: bool>(
     left: *const f32,
     panel: &[f32],
     sums: *mut f32,
@@ -114,6 +115,10 @@ unsafe fn rows<const R: usize>(
         }
     }
     for (input, line) in panel.chunks_exact(BLOCK).enumerate() {
+        if FIRST {
+            fetch_ahead(line.as_ptr());
+            fetch_ahead(line[BLOCK / 2..].as_ptr());
+        }
         let mut values = [_mm256_setzero_ps(); R];
         for (row, value) in values.iter_mut().enumerate() {
             // SAFETY: the row has a value for each line.

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{LINE, Left, STEP, TILE};
 use crate::activations::BLOCK;
+use crate::linear::fetch_ahead;
 
 /// Rows that are multiplied at once.
 const ROWS: usize = 6;
@@ -33,24 +34,26 @@ pub(super) unsafe fn multiply(left: Left<'_>, panel: &[i8], begins: &[i32], sums
             // SAFETY: as many rows are left as each kernel is for.
             row += unsafe {
                 match left.rows - row {
-                    ROWS.. => rows::<ROWS>(from, left.stride, panel, begins, to),
-                    4.. => rows::<4>(from, left.stride, panel, begins, to),
-                    2.. => rows::<2>(from, left.stride, panel, begins, to),
-                    _ => rows::<1>(from, left.stride, panel, begins, to),
+                    ROWS.. if row == 0 => rows::<ROWS, true>(from, left.stride, panel, begins, to),
+                    ROWS.. => rows::<ROWS, false>(from, left.stride, panel, begins, to),
+                    4.. => rows::<4, true>(from, left.stride, panel, begins, to),
+                    2.. => rows::<2, true>(from, left.stride, panel, begins, to),
+                    _ => rows::<1, true>(from, left.stride, panel, begins, to),
                 }
             };
         }
     }
 }
 
-/// `R` rows at once, for the outputs with which `panel` begins; says how many rows that were.
+/// `R` rows at once, for the outputs with which `panel` begins; says how many rows that were. The
+/// `FIRST` ones fetch weights ahead.
 ///
 /// # Safety
 /// From `left` on lie `R` lines for each step of `panel`, `stride` lines from step to step; `begins` are eight numbers, and
 /// `sums` has room for eight of each row.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn rows<const R: usize>(
+unsafe fn rows<const R: usize, const FIRST: bool>(
     left: *const u8,
     stride: usize,
     panel: &[i8],
@@ -62,6 +65,9 @@ unsafe fn rows<const R: usize>(
         let left = left.wrapping_add(step * stride * 2 * LINE);
         for group in 0..LINE / 4 {
             let weights = tile.as_ptr().wrapping_add(group * LINE);
+            if FIRST {
+                fetch_ahead(weights);
+            }
             // SAFETY: a tile has sixteen lines of 64 bytes, of which the outputs take 32; a row has eight bytes for each line.
             unsafe {
                 let weights = [widened(weights), widened(weights.add(16))];
