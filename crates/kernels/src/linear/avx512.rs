@@ -15,6 +15,9 @@ use crate::output::{Place, Sink};
 
 /// Inputs between two parts of what is done beside.
 const STRETCH: usize = 8;
+/// More rows fetch no weights ahead: a panel is one stretch of memory, and a CPU finds the next one itself while it has
+/// that much time.
+const AHEAD_ROWS_MAX: usize = 96;
 /// Lines of the L1 cache that the weights of an input are.
 const LINES: usize = 2;
 
@@ -37,7 +40,10 @@ impl Work for Product<'_> {
     unsafe fn with<F: Finish>(self) {
         let Self { left, depth, sink, share, sums, .. } = self;
         let sums = &mut sums[..ROWS * BLOCK];
-        let mut ahead = Ahead::new((), share.rows.len(), STRETCH * LINES);
+        let mut ahead = match share.rows.len() {
+            rows @ ..=AHEAD_ROWS_MAX => Ahead::new((), rows, STRETCH * LINES),
+            _ => Ahead::nothing(()),
+        };
         for panel in share.panels {
             let weights = &self.weights[panel * depth * BLOCK..][..depth * BLOCK];
             ahead.begin(weights);

@@ -54,6 +54,11 @@ impl<B> Ahead<B> {
         Self { beside, next: std::ptr::null(), part_lines, blocks, wait: 0 }
     }
 
+    /// Does nothing more than what is done beside.
+    pub(super) fn nothing(beside: B) -> Self {
+        Self::new(beside, 0, 1)
+    }
+
     /// Says that rows begin to be multiplied with `panel`.
     #[inline(always)]
     pub(super) fn begin<T>(&mut self, panel: &[T]) {
