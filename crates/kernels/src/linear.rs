@@ -115,6 +115,10 @@ fn fetch_ahead<T>(weights: *const T) {
     fetch(weights.wrapping_byte_add(AHEAD_BYTES), 1);
 }
 
+/// A line of the L1 and L2 caches of x86.
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE_BYTES: usize = 64;
+
 /// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
@@ -122,7 +126,7 @@ fn fetch<T>(from: *const T, count: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_byte_add(64 * line).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_byte_add(line * CACHE_LINE_BYTES).cast()) };
     }
 }
 

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::between::{Ahead, Between};
-use super::{Left, ROWS, Share, fetch_ahead};
+use super::{CACHE_LINE_BYTES, Left, ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::Work;
 use crate::output::avx512::sums::Floats;
@@ -18,8 +18,8 @@ const STRETCH: usize = 8;
 /// More rows fetch no weights ahead: a panel is one stretch of memory, and a CPU finds the next one itself while it has
 /// that much time.
 const AHEAD_ROWS_MAX: usize = 96;
-/// Lines of the L1 cache that the weights of an input are.
-const LINES: usize = 2;
+/// Lines of the cache that the weights of an input are.
+const LINES: usize = BLOCK * size_of::<f32>() / CACHE_LINE_BYTES;
 
 /// A share of one linear layer of `depth` inputs.
 #[derive(Debug)]

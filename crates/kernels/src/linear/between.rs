@@ -1,9 +1,6 @@
 //! What is done between the multiply-adds of a block: a CPU cannot look far enough ahead to mix two long stretches itself.
 
-use super::{ROWS, fetch};
-
-/// Lines of the L1 and L2 caches, in bytes.
-const LINE_BYTES: usize = 64;
+use super::{CACHE_LINE_BYTES, ROWS, fetch};
 
 /// Something that is done in parts.
 pub(crate) trait Between {
@@ -70,7 +67,7 @@ impl<B> Ahead<B> {
         if self.blocks > 0 {
             if self.wait == 0 {
                 fetch(self.next, self.part_lines);
-                self.next = self.next.wrapping_add(self.part_lines * LINE_BYTES);
+                self.next = self.next.wrapping_add(self.part_lines * CACHE_LINE_BYTES);
                 self.wait = self.blocks;
             }
             self.wait -= 1;
@@ -99,7 +96,7 @@ mod tests {
 
     /// The lines behind a panel of `lines` that blocks of `rows` rows fetch, in parts of `part_lines`.
     fn fetched(rows: usize, lines: usize, part_lines: usize) -> Vec<usize> {
-        let panel = vec![0_u8; lines * LINE_BYTES];
+        let panel = vec![0_u8; lines * CACHE_LINE_BYTES];
         let mut ahead = Ahead::new((), rows, part_lines);
         let mut fetched = Vec::new();
         ahead.begin(&panel);
@@ -108,8 +105,8 @@ mod tests {
                 let before = ahead.next;
                 // SAFETY: nothing is done beside.
                 unsafe { ahead.part() };
-                let first = before.addr().saturating_sub(panel.as_ptr_range().end.addr()) / LINE_BYTES;
-                fetched.extend(first..first + (ahead.next.addr() - before.addr()) / LINE_BYTES);
+                let first = before.addr().saturating_sub(panel.as_ptr_range().end.addr()) / CACHE_LINE_BYTES;
+                fetched.extend(first..first + (ahead.next.addr() - before.addr()) / CACHE_LINE_BYTES);
             }
         }
         fetched
@@ -118,14 +115,9 @@ mod tests {
     #[test]
     fn blocks_of_rows_fetch_the_whole_next_panel_line_by_line() {
         for rows in [12, 13, 24, 256, 500] {
-            for (lines, part_lines) in [(384, 32), (1536, 32), (192, 16), (100, 16)] {
-                let fetched = fetched(rows, lines, part_lines);
-                assert!(
-                    (lines..2 * lines).contains(&fetched.len()),
-                    "{rows} rows, {lines} lines: {}",
-                    fetched.len()
-                );
-                assert_eq!(fetched, (0..fetched.len()).collect::<Vec<_>>(), "{rows} rows, {lines} lines");
+            for (lines, part_lines) in [(384_usize, 32), (1536, 32), (192, 16), (100, 16)] {
+                let all = (0..lines.next_multiple_of(part_lines)).collect::<Vec<_>>();
+                assert_eq!(fetched(rows, lines, part_lines), all, "{rows} rows, {lines} lines");
             }
         }
     }
