@@ -14,6 +14,10 @@ use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 use crate::packed::TILE;
 
+/// Products of more inputs finish a block before the next begins: what a block reads then fills the L1 cache, and what is
+/// read and written beside it is in its way.
+const INPUTS_BESIDE_MAX: usize = 512;
+
 /// Up to [`ROWS`] rows of bf16: each a line at every step of 32 inputs, `stride` lines from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lines<'a> {
@@ -50,7 +54,12 @@ impl Work for Product<'_> {
                 let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
                 let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
                 // SAFETY: there is room for the sums of a block, and those of the block before are finished when these come.
-                unsafe { multiply_beside(lines, weights, (sums, BLOCK), &mut ahead) };
+                unsafe {
+                    if steps * BLOCK > INPUTS_BESIDE_MAX {
+                        ahead.rest();
+                    }
+                    multiply_beside(lines, weights, (sums, BLOCK), &mut ahead);
+                }
                 ahead.beside = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
             }
         }
