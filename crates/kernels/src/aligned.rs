@@ -27,6 +27,12 @@ unsafe impl Plain for i32 {}
 // SAFETY: thirty-two bits, each pattern a number or NaN.
 unsafe impl Plain for f32 {}
 
+/// The bytes that numbers are made of.
+pub(crate) fn bytes<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: `Plain` says that there is no padding, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
 /// A slice of numbers, zero at first, aligned to 64 bytes and a whole number of cache lines long.
 #[derive(Debug)]
 pub(crate) struct Aligned<T> {

@@ -21,6 +21,8 @@ pub(crate) mod portable;
 mod shares;
 
 use crate::activations::{Activations, BLOCK, Layout};
+#[cfg(target_arch = "x86_64")]
+use crate::aligned::bytes;
 use crate::crew::Team;
 use crate::output::Sink;
 #[cfg(target_arch = "x86_64")]
@@ -59,8 +61,9 @@ unsafe fn apply_share(
             (Weights::Tiles(weights), Layout::Blocks { values, stride }) => {
                 let steps = linear.inputs().div_ceil(BLOCK);
                 if linear.tier().kind() == Kind::AmxBf16 {
-                    let left = (&values[..], *stride);
-                    let product = amx::Product::new(left, (weights, &linear.bias), steps, &share);
+                    let left = (&bytes(values)[share.rows.start * CACHE_LINE_BYTES..], *stride);
+                    let weights = (bytes(weights), &linear.bias[..]);
+                    let product = amx::Product::new(amx::Bf16, left, weights, steps, &share);
                     amx::apply(product, sink, &mut scratch.sums);
                 } else {
                     let (left, stride, bias) = (values, *stride, &linear.bias);

@@ -6,9 +6,13 @@
 use std::time::Duration;
 
 use crate::activations::BLOCK;
+#[cfg(target_arch = "x86_64")]
+use crate::aligned::bytes;
 use crate::aligned::{Aligned, Plain};
 #[cfg(target_arch = "x86_64")]
 use crate::convert::to_bf16;
+#[cfg(target_arch = "x86_64")]
+use crate::linear::amx::{Numbers, Tiles, repeat};
 use crate::linear::int8::{self, STEP};
 use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
@@ -73,8 +77,9 @@ fn run(tier: Tier, runs: u32) -> f64 {
     let rows = match tier.kind() {
         #[cfg(target_arch = "x86_64")]
         Kind::AmxBf16 => {
+            let sides = [0, 1].map(|_| filled(DEPTH * BLOCK, |number| to_bf16(float(number))));
             // SAFETY: the tier proves that the CPU has AMX bf16.
-            unsafe { tiles(runs) };
+            unsafe { tiles(Numbers::Bf16, bytes(&sides[0]), bytes(&sides[1]), runs) };
             BLOCK
         }
         #[cfg(target_arch = "x86_64")]
@@ -127,8 +132,9 @@ fn run_int8(kind: Int8Kind, runs: u32) -> f64 {
     let rows = match kind {
         #[cfg(target_arch = "x86_64")]
         Int8Kind::Amx => {
+            let sides = [0, 1].map(|_| filled(DEPTH * BLOCK, |number| number.to_le_bytes()[3]));
             // SAFETY: the kind is that of a tier, which proves that the CPU has AMX int8.
-            unsafe { int8_tiles(runs) };
+            unsafe { tiles(Numbers::Int8, &sides[0], &sides[1], runs) };
             BLOCK
         }
         _ => {
@@ -149,40 +155,14 @@ fn run_int8(kind: Int8Kind, runs: u32) -> f64 {
 }
 
 /// # Safety
-/// The CPU has AMX int8 and the kernel permits it.
+/// The CPU has AMX for these numbers and the kernel permits it.
 #[cfg(target_arch = "x86_64")]
-unsafe fn int8_tiles(runs: u32) {
-    use crate::linear::amx::Tiles;
-    use crate::linear::int8::amx::Operands;
-
-    let left = filled(DEPTH * BLOCK, |number| number.to_le_bytes()[3]);
-    let panel = filled(DEPTH / LINE * STEP, |number| number.to_le_bytes()[3].cast_signed());
-    // SAFETY: the caller says that there are tiles; both sides hold `DEPTH / 64` steps of two tiles.
+unsafe fn tiles(numbers: Numbers, left: &[u8], panel: &[u8], runs: u32) {
+    // SAFETY: the caller says that there are tiles of these numbers, and either side is whole steps of two tiles.
     unsafe {
         let _tiles = Tiles::configure();
         for _ in 0..runs {
-            for (left, panel) in left.chunks_exact(BLOCK * LINE).zip(panel.chunks_exact(STEP)) {
-                Operands { left: left.as_ptr(), panel: panel.as_ptr() }.step(BLOCK);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// The CPU has AMX bf16 and the kernel permits it.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn tiles(runs: u32) {
-    use crate::linear::amx::{LeftTiles, Tiles, multiply};
-
-    let bf16 = |number| to_bf16(float(number));
-    let (left, panel) = (filled(DEPTH * BLOCK, bf16), filled(DEPTH * BLOCK, bf16));
-    let left = LeftTiles { start: left.as_ptr(), step: BLOCK * BLOCK };
-    // SAFETY: the caller says that there are tiles; both sides hold `DEPTH / 32` steps of two tiles.
-    unsafe {
-        let _tiles = Tiles::configure();
-        for _ in 0..runs {
-            multiply(left, panel.as_ptr(), DEPTH / BLOCK, BLOCK);
+            repeat(numbers, left, panel);
         }
     }
 }

@@ -1,24 +1,25 @@
-//! The product in tile registers, 32 rows by 32 columns at once.
+//! The product in tile registers, 32 rows by 32 columns at once: of bf16, or of whole numbers.
 //!
 //! ```text
 //!  rows that go together ─▶ panel of 32 outputs ─▶ stretch of 384 inputs ─▶ 32 rows: a task
 //!  (768 KiB, L2 cache)                             (24 KiB, L1 cache)
 //! ```
+//! Both lie in lines of 64 bytes, 32 or 64 inputs of a row, which are a step; 768 inputs are a stretch of whole numbers.
+//!
 //! While the tiles of one task are multiplied, the vector units finish the block before: row by row between the tile
 //! instructions, because a CPU cannot look far enough ahead to mix two long stretches itself.
 
 mod tiles;
 
-use self::tiles::{Change, Operands};
-pub(crate) use self::tiles::{LeftTiles, Tiles, multiply, store, zero};
+use self::tiles::{Change, Operands, STEP_BYTES, store};
+pub(crate) use self::tiles::{LeftTiles, Numbers, Tiles, repeat};
 use super::between::Between;
-use super::{AHEAD_BYTES, Share, TILE_ROWS_TOGETHER_MAX, fetch};
+use super::{AHEAD_BYTES, CACHE_LINE_BYTES, Share, TILE_ROWS_TOGETHER_MAX, fetch};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::{Work, for_lines};
-use crate::output::avx512::sums::Floats;
+use crate::output::avx512::sums::{Floats, Sums};
 use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
-use crate::packed::TILE;
 
 /// Numbers in the sums of a block.
 const SUMS: usize = BLOCK * BLOCK;
@@ -30,24 +31,50 @@ const STEPS_MAX: usize = 12;
 /// with tiles have. The more rows, the less often weights are fetched; more than fit are fetched themselves for each panel.
 const TOGETHER_BYTES: usize = 768 << 10;
 
-/// The L2 cache of a core with tiles.
-const OWN_CACHE_BYTES: usize = 2 << 20;
-
 /// Rows of `steps` steps that go together.
 fn rows_together(steps: usize) -> usize {
-    let fitting = (TOGETHER_BYTES / (steps * BLOCK * size_of::<u16>()) / BLOCK).max(1) * BLOCK;
+    let fitting = (TOGETHER_BYTES / (steps * CACHE_LINE_BYTES) / BLOCK).max(1) * BLOCK;
     if steps > STEPS_MAX { fitting.min(TILE_ROWS_TOGETHER_MAX) } else { fitting }
+}
+
+/// What is multiplied, and what its sums stand for.
+pub(super) trait Factors: Copy {
+    const NUMBERS: Numbers;
+    type Sums: Sums;
+
+    /// The sums that lie at `from`: of `row` and those behind it, counted from the first of the share, and of `panel`,
+    /// whose `bias` comes first.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    unsafe fn sums(self, from: *const f32, row: usize, panel: usize, bias: &[f32]) -> Self::Sums;
+}
+
+/// Rows and weights in bf16.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bf16;
+
+impl Factors for Bf16 {
+    const NUMBERS: Numbers = Numbers::Bf16;
+    type Sums = Floats;
+
+    #[inline(always)]
+    unsafe fn sums(self, from: *const f32, _row: usize, _panel: usize, bias: &[f32]) -> Floats {
+        // SAFETY: as the caller says.
+        unsafe { Floats::new(from, bias) }
+    }
 }
 
 /// A share of one linear layer. Rows and panels are counted from its first ones.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Product<'a> {
-    /// Blocks of `stride` lines, from the first row of the whole on.
-    left: &'a [u16],
+pub(super) struct Product<'a, F> {
+    factors: F,
+    /// Blocks of `stride` lines, from the first row on.
+    left: &'a [u8],
     stride: usize,
     rows: usize,
-    weights: &'a [u16],
-    /// Steps of 32 inputs.
+    weights: &'a [u8],
+    /// Steps of a line.
     steps: usize,
     /// Of all outputs.
     bias: &'a [f32],
@@ -55,8 +82,6 @@ pub(super) struct Product<'a> {
     first_panel: usize,
     /// Rows that share a stretch of weights.
     together: usize,
-    /// Whether its weights are more than a core's own cache holds.
-    is_large: bool,
 }
 
 /// Rows of one block times a stretch of a panel.
@@ -65,7 +90,7 @@ struct Task<'a> {
     place: Place,
     /// Steps from `from` on.
     from: usize,
-    weights: &'a [u16],
+    weights: &'a [u8],
     /// Number of this block among the rows that go together.
     block: usize,
     /// Index of the sums of this block.
@@ -78,26 +103,28 @@ struct Task<'a> {
 
 impl Task<'_> {
     fn steps(&self) -> usize {
-        self.weights.len() / (2 * TILE)
+        self.weights.len() / STEP_BYTES
     }
 
     /// The lines of the next stretch that `step` fetches begin here.
-    fn next_weights(&self, step: usize) -> *const u16 {
+    fn next_weights(&self, step: usize) -> *const u8 {
         let line = (self.block * self.steps() + step) * self.ahead;
-        self.weights.as_ptr().wrapping_add(self.weights.len() + line * BLOCK)
+        self.weights.as_ptr().wrapping_add(self.weights.len() + line * CACHE_LINE_BYTES)
     }
 }
 
-impl<'a> Product<'a> {
-    /// `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
+impl<'a, F: Factors> Product<'a, F> {
+    /// `left` in blocks of `stride` lines, from the first row of the share on, for panels of `steps` steps of a line.
     pub(super) fn new(
-        (left, stride): (&'a [u16], usize),
-        (weights, bias): (&'a [u16], &'a [f32]),
+        factors: F,
+        (left, stride): (&'a [u8], usize),
+        (weights, bias): (&'a [u8], &'a [f32]),
         steps: usize,
         Share { rows, panels }: &Share,
     ) -> Self {
-        let panel = steps * 2 * TILE;
+        let panel = steps * STEP_BYTES;
         Self {
+            factors,
             left,
             stride,
             rows: rows.len(),
@@ -107,7 +134,6 @@ impl<'a> Product<'a> {
             first_row: rows.start,
             first_panel: panels.start,
             together: rows_together(steps),
-            is_large: size_of_val(weights) > OWN_CACHE_BYTES,
         }
     }
 
@@ -115,9 +141,7 @@ impl<'a> Product<'a> {
     fn in_whole(&self, place: Place) -> Place {
         Place { row: self.first_row + place.row, panel: self.first_panel + place.panel, ..place }
     }
-}
 
-impl Product<'_> {
     /// The first task, if there is one.
     fn first_task(&self) -> Option<Task<'_>> {
         (self.rows > 0 && !self.weights.is_empty()).then(|| self.task(0, 0, 0, 0))
@@ -134,7 +158,7 @@ impl Product<'_> {
         if !task.is_last {
             return Some(self.task(first, 0, panel, task.from + task.steps()));
         }
-        if (panel + 1) * self.steps * 2 * TILE < self.weights.len() {
+        if (panel + 1) * self.steps * STEP_BYTES < self.weights.len() {
             return Some(self.task(first, 0, panel + 1, 0));
         }
         (end < self.rows).then(|| self.task(end, 0, 0, 0))
@@ -149,7 +173,7 @@ impl Product<'_> {
         Task {
             place: Place { row, rows: BLOCK.min(self.rows - row), panel },
             from,
-            weights: &self.weights[(begin + from) * 2 * TILE..(begin + to) * 2 * TILE],
+            weights: &self.weights[(begin + from) * STEP_BYTES..(begin + to) * STEP_BYTES],
             block,
             slot: if stretches == 1 { 0 } else { block },
             is_last: to == self.steps,
@@ -158,20 +182,20 @@ impl Product<'_> {
     }
 
     fn operands(&self, task: &Task<'_>, step: usize) -> Operands {
-        let line = (task.from + step) * self.stride + self.first_row + task.place.row;
+        let line = (task.from + step) * self.stride + task.place.row;
         Operands {
-            left: self.left.as_ptr().wrapping_add(line * BLOCK),
-            panel: task.weights[step * 2 * TILE..].as_ptr(),
+            left: self.left.as_ptr().wrapping_add(line * CACHE_LINE_BYTES),
+            panel: task.weights[step * STEP_BYTES..].as_ptr(),
         }
     }
 
     /// # Safety
     /// [`Tiles`] are configured; `sums` are as large as those of all slots, and nobody else computes this share.
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn run_tasks<F: Finish, const ALONE: bool>(&self, sink: Sink<'_>, sums: *mut f32) {
+    unsafe fn run_tasks<E: Finish, const ALONE: bool>(&self, sink: Sink<'_>, sums: *mut f32) {
         let mut following = self.first_task();
         let mut slot_before = 0;
-        let mut unfinished = Unfinished::<F, Floats>::none();
+        let mut unfinished = Unfinished::<E, F::Sums>::none();
         if let Some(first) = &following {
             // SAFETY: tiles are configured; operands lie where they should, as `apply` asserts.
             unsafe { self.operands(first, 0).load() };
@@ -191,17 +215,17 @@ impl Product<'_> {
                 // SAFETY: as above; sums are stored in the first step, and those of the block before are finished after it.
                 unsafe {
                     if change.is_some() {
-                        operands.step::<ALONE>(task.place.rows, change.take(), &mut ());
+                        operands.step::<ALONE>(F::NUMBERS, task.place.rows, change.take(), &mut ());
                     } else {
-                        operands.step::<ALONE>(task.place.rows, None, &mut unfinished);
+                        operands.step::<ALONE>(F::NUMBERS, task.place.rows, None, &mut unfinished);
                     }
                 }
                 if !ALONE {
                     fetch(task.next_weights(step), task.ahead);
-                } else if self.is_large {
-                    // Two tiles a step. Smaller weights may be in the L2 cache, where this costs more than it gives.
-                    let weights = task.weights[step * 2 * TILE..].as_ptr();
-                    fetch(weights.wrapping_byte_add(AHEAD_BYTES), 2 * TILE / BLOCK);
+                } else {
+                    // No layer's weights are in the L2 cache after all the others.
+                    let weights = task.weights[step * STEP_BYTES..].as_ptr();
+                    fetch(weights.wrapping_add(AHEAD_BYTES), STEP_BYTES / CACHE_LINE_BYTES);
                 }
             }
             // SAFETY: the sink asserts that it has this place, and the sums of this slot are stored before they are read.
@@ -209,9 +233,10 @@ impl Product<'_> {
                 unfinished.rest();
                 if task.is_last {
                     let place = self.in_whole(task.place);
-                    let to_finish = sums.wrapping_add(task.slot * SUMS);
                     let bias = &self.bias[place.panel * BLOCK..];
-                    unfinished = Unfinished::new(sink, place, Floats::new(to_finish, bias));
+                    let from = sums.wrapping_add(task.slot * SUMS);
+                    let to_finish = self.factors.sums(from, task.place.row, place.panel, bias);
+                    unfinished = Unfinished::new(sink, place, to_finish);
                 }
             }
             slot_before = task.slot;
@@ -231,11 +256,12 @@ struct Row([f32; BLOCK]);
 static ZEROS: Row = Row([0.0; BLOCK]);
 
 /// # Safety
-/// The CPU has AMX bf16 and the kernel permits it, and nobody else computes this share.
+/// The CPU has AMX for these numbers and the kernel permits it, and nobody else computes this share.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, sums: &mut [f32]) {
-    let Product { left, stride, rows, steps, first_row, .. } = product;
-    assert!(first_row + rows + 31 <= stride && steps * stride * BLOCK <= left.len());
+pub(super) unsafe fn apply<F: Factors>(product: Product<'_, F>, sink: Sink<'_>, sums: &mut [f32]) {
+    let Product { left, stride, rows, steps, .. } = product;
+    let last = steps.saturating_sub(1) * stride + rows.next_multiple_of(BLOCK);
+    assert!(last * CACHE_LINE_BYTES <= left.len());
     let sums = sums[..TILE_ROWS_TOGETHER_MAX * BLOCK].as_mut_ptr();
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
@@ -245,21 +271,21 @@ pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, sums: &mut [f32
 
 /// A product with all it needs. Tiles are configured; `sums` are as large as those of all slots, and nobody else computes
 /// this share.
-struct Run<'a> {
-    product: Product<'a>,
+struct Run<'a, F> {
+    product: Product<'a, F>,
     sink: Sink<'a>,
     sums: *mut f32,
 }
 
-impl Work for Run<'_> {
+impl<F: Factors> Work for Run<'_, F> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn with<F: Finish>(self) {
+    unsafe fn with<E: Finish>(self) {
         // SAFETY: as is said of the values.
         unsafe {
             if self.product.rows <= BLOCK {
-                self.product.run_tasks::<F, true>(self.sink, self.sums);
+                self.product.run_tasks::<E, true>(self.sink, self.sums);
             } else {
-                self.product.run_tasks::<F, false>(self.sink, self.sums);
+                self.product.run_tasks::<E, false>(self.sink, self.sums);
             }
         }
     }

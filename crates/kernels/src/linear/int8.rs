@@ -10,7 +10,7 @@
 //! read the same weights and give the same sums.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod amx;
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -136,7 +136,7 @@ pub(super) unsafe fn apply(
         unsafe {
             match weights.kind {
                 #[cfg(target_arch = "x86_64")]
-                Int8Kind::Amx => amx::apply(product, sink, whole_sums),
+                Int8Kind::Amx => amx::apply(product, sink, sums),
                 #[cfg(target_arch = "x86_64")]
                 Int8Kind::Vnni => vnni::apply(product, sink, whole_sums),
                 _ => apply_panels(product, sink, whole_sums, sums),

@@ -6,8 +6,23 @@
 use std::arch::asm;
 
 use crate::activations::BLOCK;
+use crate::linear::CACHE_LINE_BYTES;
 use crate::linear::between::Between;
-use crate::packed::TILE;
+
+/// Sixteen lines.
+pub(super) const TILE_BYTES: usize = 16 * CACHE_LINE_BYTES;
+
+/// What a step reads of either side: two tiles.
+pub(super) const STEP_BYTES: usize = 2 * TILE_BYTES;
+
+/// What the numbers in tiles are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// 32 of them to a line, their sums f32.
+    Bf16,
+    /// 64 signed whole numbers to a line, their sums i32.
+    Int8,
+}
 
 /// Shapes of the eight tiles, as `ldtilecfg` reads them.
 #[repr(C, align(64))]
@@ -61,41 +76,15 @@ pub(crate) struct LeftTiles {
     pub(crate) step: usize,
 }
 
-/// Multiplies `steps` steps and leaves the sums in tmm0 to tmm3, or in tmm0 and tmm1 where only sixteen rows are
-/// wanted.
+/// Multiplies `steps` steps of both sides with each other and keeps no sum: what tiles can do at most.
 ///
 /// # Safety
-/// [`Tiles`] are configured; `left` has 32 (or sixteen) rows at each step, `panel` two tiles.
-#[inline]
-pub(crate) unsafe fn multiply(left: LeftTiles, panel: *const u16, steps: usize, rows: usize) {
-    // SAFETY: tiles are configured.
-    unsafe { zero() };
-    for step in 0..steps {
-        let left = left.start.wrapping_add(step * left.step);
-        let panel = panel.wrapping_add(step * 2 * TILE);
-        // SAFETY: the caller says what lies there.
-        unsafe {
-            asm!(
-                "tileloadd tmm6, [{panel} + {line}]",
-                "tileloadd tmm4, [{left} + {line}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{panel} + {line} + 1024]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                left = in(reg) left, panel = in(reg) panel, line = in(reg) 64_usize,
-                out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, readonly, preserves_flags),
-            );
-            if rows > 16 {
-                asm!(
-                    "tileloadd tmm5, [{left} + {line} + 1024]",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    left = in(reg) left, line = in(reg) 64_usize,
-                    out("tmm2") _, out("tmm3") _, out("tmm5") _,
-                    options(nostack, readonly, preserves_flags),
-                );
-            }
-        }
+/// [`Tiles`] are configured, and the CPU multiplies these numbers; both sides are two tiles long at each step.
+pub(crate) unsafe fn repeat(numbers: Numbers, left: &[u8], panel: &[u8]) {
+    for (left, panel) in left.chunks_exact(STEP_BYTES).zip(panel.chunks_exact(STEP_BYTES)) {
+        let operands = Operands { left: left.as_ptr(), panel: panel.as_ptr() };
+        // SAFETY: as the caller says.
+        unsafe { operands.step::<true>(numbers, BLOCK, None, &mut ()) };
     }
 }
 
@@ -122,25 +111,11 @@ pub(crate) unsafe fn store(to: *mut f32, stride: usize, rows: usize) {
     }
 }
 
-/// # Safety
-/// [`Tiles`] are configured.
-#[inline]
-pub(crate) unsafe fn zero() {
-    // SAFETY: as the caller says.
-    unsafe {
-        asm!(
-            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            options(nostack, nomem, preserves_flags),
-        );
-    }
-}
-
-/// One step of 32 inputs: 32 rows, two tiles of weights.
+/// One step of a line: 32 rows, two tiles of weights.
 ///
 /// ```text
-///                     tmm6   tmm7        weights, a step of 32 inputs: 2 × (16 pairs, 16 outputs)
-///   left   tmm4       tmm0   tmm1        sums, f32 (16, 16) each
+///                     tmm6   tmm7        weights, a step: 2 × (16 pairs or fours, 16 outputs)
+///   left   tmm4       tmm0   tmm1        sums, (16, 16) each
 ///   rows   tmm5       tmm2   tmm3
 /// ```
 /// A step is made of four quarters, one for each tile of sums, so that a caller can do something between them. Each
@@ -149,8 +124,8 @@ pub(crate) unsafe fn zero() {
 /// stay there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Operands {
-    pub(super) left: *const u16,
-    pub(super) panel: *const u16,
+    pub(super) left: *const u8,
+    pub(super) panel: *const u8,
 }
 
 /// Where sums go before the first step of a block, and where those of the next begin: at 32 rows of 32, or at one row
@@ -163,21 +138,27 @@ pub(super) struct Change {
     pub(super) stride: usize,
 }
 
-/// `quarter!(change, offset, sum, left, right)`: adds a product to a tile of sums, which are first changed if need be.
+/// `quarter!(numbers, change, row, column, sum, left, right)`: adds a product to a tile of sums, which are first changed if
+/// need be.
 macro_rules! quarter {
-    ($change:expr, $row:literal, $column:literal, $sum:tt, $left:literal, $right:literal) => {
-        match $change {
-            Some(Change { to, from, stride }) => asm!(
+    ($numbers:expr, $change:expr, $row:literal, $column:literal, $sum:tt, $left:literal, $right:literal) => {
+        if let Some(Change { to, from, stride }) = $change {
+            asm!(
                 concat!("tilestored [{to} + {line}], ", $sum),
                 concat!("tileloadd ", $sum, ", [{from} + {stride}]"),
-                concat!("tdpbf16ps ", $sum, ", ", $left, ", ", $right),
                 to = in(reg) to.wrapping_add($row * BLOCK + $column),
                 from = in(reg) from.wrapping_byte_add($row * stride).wrapping_add($column),
                 line = in(reg) 4 * BLOCK, stride = in(reg) stride,
                 out($sum) _, options(nostack, preserves_flags),
-            ),
-            None => asm!(
+            );
+        }
+        match $numbers {
+            Numbers::Bf16 => asm!(
                 concat!("tdpbf16ps ", $sum, ", ", $left, ", ", $right),
+                out($sum) _, options(nostack, nomem, preserves_flags),
+            ),
+            Numbers::Int8 => asm!(
+                concat!("tdpbssd ", $sum, ", ", $left, ", ", $right),
                 out($sum) _, options(nostack, nomem, preserves_flags),
             ),
         }
@@ -206,8 +187,8 @@ impl Operands {
         unsafe {
             load!("tileloadd", "tmm6", self.panel);
             load!("tileloadd", "tmm4", self.left);
-            load!("tileloadd", "tmm7", self.panel.wrapping_add(TILE));
-            load!("tileloadd", "tmm5", self.left.wrapping_add(TILE));
+            load!("tileloadd", "tmm7", self.panel.wrapping_add(TILE_BYTES));
+            load!("tileloadd", "tmm5", self.left.wrapping_add(TILE_BYTES));
         }
     }
 
@@ -216,9 +197,10 @@ impl Operands {
     ///
     /// # Safety
     /// [`Tiles`] are configured; two tiles lie at `left` and two at `panel`; `change` can be written and read; `between` may be done.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn step<const ALONE: bool>(
         self,
+        numbers: Numbers,
         rows: usize,
         change: Option<Change>,
         between: &mut impl Between,
@@ -226,9 +208,9 @@ impl Operands {
         let is_half = rows <= 16;
         // SAFETY: as the caller says.
         unsafe {
-            quarter!(change, 0, 0, "tmm0", "tmm4", "tmm6");
+            quarter!(numbers, change, 0, 0, "tmm0", "tmm4", "tmm6");
             between.part();
-            quarter!(change, 0, 16, "tmm1", "tmm4", "tmm7");
+            quarter!(numbers, change, 0, 16, "tmm1", "tmm4", "tmm7");
             if ALONE {
                 load!("tileloadd", "tmm4", self.left);
             } else {
@@ -236,18 +218,18 @@ impl Operands {
             }
             between.part();
             if !is_half || change.is_some() {
-                quarter!(change, 16, 0, "tmm2", "tmm5", "tmm6");
+                quarter!(numbers, change, 16, 0, "tmm2", "tmm5", "tmm6");
             }
             load!("tileloadd", "tmm6", self.panel);
             between.part();
             if !is_half || change.is_some() {
-                quarter!(change, 16, 16, "tmm3", "tmm5", "tmm7");
+                quarter!(numbers, change, 16, 16, "tmm3", "tmm5", "tmm7");
             }
-            load!("tileloadd", "tmm7", self.panel.wrapping_add(TILE));
+            load!("tileloadd", "tmm7", self.panel.wrapping_add(TILE_BYTES));
             if !ALONE {
-                load!("tileloaddt1", "tmm5", self.left.wrapping_add(TILE));
+                load!("tileloaddt1", "tmm5", self.left.wrapping_add(TILE_BYTES));
             } else if !is_half {
-                load!("tileloadd", "tmm5", self.left.wrapping_add(TILE));
+                load!("tileloadd", "tmm5", self.left.wrapping_add(TILE_BYTES));
             }
             between.part();
         }
