@@ -2,9 +2,9 @@
 
 use crate::activations::BLOCK;
 use crate::aligned::Aligned;
-use crate::linear::{ROWS_TOGETHER, TILE_ROWS_TOGETHER_MAX, portable};
+use crate::linear::{ROWS, ROWS_TOGETHER, TILE_ROWS_TOGETHER_MAX, portable};
 use crate::quantise::Quantised;
-use crate::tier::{Kind, PanelKind, Tier};
+use crate::tier::{Bf16Kind, Kind, PanelKind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) enum Text {
         keys: Aligned<u16>,
         values: Aligned<u16>,
         weights: Aligned<u16>,
+        /// Where the CPU multiplies floats faster.
+        floats: Option<Floats>,
     },
     Panels {
         kind: PanelKind,
@@ -38,6 +40,23 @@ pub(crate) enum Text {
     },
     /// Read where they lie.
     InPlace,
+}
+
+/// Keys and values as floats, and the rows that they are multiplied with.
+#[derive(Debug)]
+pub(crate) struct Floats {
+    pub(crate) keys: Aligned<f32>,
+    pub(crate) values: Aligned<f32>,
+    pub(crate) rows: Aligned<f32>,
+}
+
+impl Floats {
+    /// For texts of up to `tokens` tokens, a multiple of 32, and heads of `head_width` columns.
+    pub(crate) fn new(tokens: usize, head_width: usize) -> Self {
+        let width = head_width.next_multiple_of(BLOCK);
+        let panels = || Aligned::zeros(tokens * width);
+        Self { keys: panels(), values: panels(), rows: Aligned::zeros(ROWS * tokens.max(width)) }
+    }
 }
 
 impl Scratch {
@@ -53,6 +72,7 @@ impl Scratch {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
+                floats: (tier.bf16_kind() == Some(Bf16Kind::Floats)).then(|| Floats::new(tokens, head_width)),
             },
             Kind::Avx512 => panels(PanelKind::Avx512),
             Kind::Avx2 => panels(PanelKind::Avx2),

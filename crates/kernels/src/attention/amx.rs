@@ -74,7 +74,7 @@ struct Written<'a> {
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
 pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, scratch: &mut Scratch) {
     let Scratch { sums, scores, text, .. } = scratch;
-    let Text::Tiles { keys, values, weights } = text else {
+    let Text::Tiles { keys, values, weights, .. } = text else {
         unreachable!("tiles are the layout of this tier")
     };
     let blocks = part.tokens.div_ceil(BLOCK);

@@ -56,6 +56,12 @@ pub(super) fn has_avx_vnni() -> bool {
     has_avx2() && is_x86_feature_detected!("avxvnni")
 }
 
+/// What CPUID leaf 0 says of the vendor.
+pub(super) fn is_intel() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+}
+
 fn extended_state() -> u64 {
     // SAFETY: AVX-512 was detected before, which means that the kernel has switched XSAVE and `xgetbv` on.
     unsafe { xgetbv() }
