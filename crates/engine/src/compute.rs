@@ -29,6 +29,15 @@ impl Compute {
     /// All there are, whether this CPU has them or not.
     pub const ALL: [Self; 3] = [Self::Int8, Self::Bfloat16, Self::Float32];
 
+    /// bfloat16 where this CPU, using `isa` only, multiplies it faster than float32; else float32.
+    #[must_use]
+    pub fn automatic(isa: Isa) -> Self {
+        match Self::Bfloat16.tier(isa) {
+            Ok(tier) if tier.is_faster_in_bfloat16() => Self::Bfloat16,
+            Ok(_) | Err(_) => Self::Float32,
+        }
+    }
+
     /// A word for it, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -178,6 +187,17 @@ mod tests {
                 Ok(name) => assert!(name != "avx2-int8" && name != "portable-int8", "{name}"),
                 Err(error) => assert!(error.contains("which have"), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn automatic_is_bfloat16_in_tiles_and_always_what_can_be_had() {
+        assert_eq!(Compute::automatic(Isa::Portable), Compute::Float32);
+        let has_tiles = instructions(Compute::Bfloat16, Isa::Amx).is_ok();
+        assert!(!has_tiles || Compute::automatic(Isa::Auto) == Compute::Bfloat16);
+        for isa in Isa::ALL {
+            let (automatic, float32) = (Compute::automatic(isa), Compute::Float32);
+            assert!(instructions(automatic, isa).is_ok() || instructions(float32, isa).is_err(), "{isa:?}");
         }
     }
 

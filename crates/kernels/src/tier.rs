@@ -147,6 +147,17 @@ impl Tier {
         }
     }
 
+    /// Whether products of bfloat16 are faster than those of float32.
+    #[must_use]
+    pub fn is_faster_in_bfloat16(self) -> bool {
+        match self.0 {
+            Kind::AmxBf16 => true,
+            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 | Kind::Portable => {
+                self.bf16_kind() == Some(Bf16Kind::Pairs)
+            }
+        }
+    }
+
     /// How a tier with bf16 in 512-bit registers multiplies what is packed on the way. CPUID is slow in a virtual machine:
     /// ask once.
     pub(crate) fn bf16_kind(self) -> Option<Bf16Kind> {

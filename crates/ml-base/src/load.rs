@@ -156,8 +156,7 @@ fn plan(files: &ModelFiles, dtype: Dtype, isa: Isa) -> Result<Plan, LoadError> {
         Dtype::Float32 => plan(Compute::Float32),
         Dtype::Bfloat16 => plan(Compute::Bfloat16),
         Dtype::Int8 => plan(Compute::Int8),
-        Dtype::Auto => match plan(Compute::Bfloat16) {
-            Err(LoadError::Tier(_) | LoadError::Isa { .. }) => plan(Compute::Float32),
+        Dtype::Auto => match plan(Compute::automatic(isa)) {
             // Its files decide: float32 where there is one.
             Err(LoadError::OnnxFile { .. }) => match plan(Compute::Float32) {
                 Err(LoadError::OnnxFile { .. }) => plan(Compute::Int8),
