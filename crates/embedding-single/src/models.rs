@@ -92,10 +92,11 @@ struct Poller {
 impl Poller {
     async fn run(mut self, mut refreshes: mpsc::Receiver<oneshot::Sender<()>>) {
         let mut asked = Vec::new();
-        let mut backoff = BACKOFF_MIN;
+        let (mut backoff, mut has_answered) = (BACKOFF_MIN, false);
         loop {
             match self.poll().await {
                 Ok((info, served)) => {
+                    has_answered = true;
                     self.accept(served);
                     self.keep(info).await;
                 }
@@ -105,7 +106,8 @@ impl Poller {
                 }
             }
             Self::answer(&mut asked);
-            let pause = if self.served.borrow().is_some() { POLL_INTERVAL } else { backoff };
+            // What was served last may be out of date.
+            let pause = if has_answered { POLL_INTERVAL } else { backoff };
             backoff = (backoff * 2).min(BACKOFF_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

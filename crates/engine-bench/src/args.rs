@@ -11,7 +11,8 @@ use crate::micro::MicroArgs;
 const AFTER_HELP: &str = "\
 Tokenizing is not timed. Texts are computed in arrival order, as a queue would send them, and sorted by length. The share of \
 the peak is that of the linear layers alone: their operations by the time of everything, by the rate that the same \
-instructions reach on operands in the L1 cache in the same run. Each figure is the median of the rounds.
+instructions reach on operands in the L1 cache in the same run. Each figure is the median of the rounds; of --plots it is \
+the fastest, so that a shared machine's neighbours draw no peaks.
 
 Exit codes: 0 measured, 2 it could not start or the engine failed.";
 

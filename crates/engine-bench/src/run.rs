@@ -102,7 +102,7 @@ fn plots(args: &EngineArgs, dir: &Path) -> Result<String> {
             Ok(engine) => {
                 drawn.push(engine.computes_with());
                 let name = format!("{} ({})", way.name(), engine.computes_with());
-                curves.push(sweep::measure(&engine, name)?);
+                curves.push(sweep::measure(&engine, name, args.rounds)?);
             }
             Err(LoadError::Tier(error)) => crate::progress(&format!("{}: {error}", way.name())),
             Err(error) => return Err(error.into()),

@@ -38,27 +38,48 @@ pub(crate) struct Curves {
     pub(crate) by_batch: Vec<(f64, f64)>,
 }
 
-/// Measures `engine` up to its own longest text.
-pub(crate) fn measure(engine: &Engine, name: String) -> Result<Curves> {
+/// Measures `engine` up to its own longest text, all points once in each round: the fastest round of a point counts, in
+/// which the machine's neighbours had least to do.
+pub(crate) fn measure(engine: &Engine, name: String, rounds: NonZeroUsize) -> Result<Curves> {
     let doubling = |first: usize, last: usize| {
         std::iter::successors(Some(first), |value| Some(value * 2)).take_while(move |value| *value <= last)
     };
-    let text = |tokens| random_ids(tokens, engine.vocabulary());
-    let by_length = doubling(LENGTH_FIRST, engine.tokens_max()).map(|tokens| {
-        crate::progress(&format!("{name}: texts of {tokens} tokens"));
-        let batch = RaggedBatch::new(vec![&text(tokens)?; (BATCH_TOKENS / tokens).max(1)])?;
-        let seconds = seconds(engine, &batch)?;
-        Ok((tokens as f64, 1e6 * seconds / batch.tokens() as f64))
-    });
-    let by_length = by_length.collect::<Result<_>>()?;
-    let by_batch = doubling(1, BATCH_TEXTS_MAX).map(|texts| {
-        crate::progress(&format!("{name}: batches of {texts} texts"));
-        let one: TokenIds = text(TEXT_TOKENS.min(engine.tokens_max()))?;
-        let batch = RaggedBatch::new(vec![&one; texts])?;
-        Ok((texts as f64, texts as f64 / seconds(engine, &batch)?))
-    });
-    let by_batch = by_batch.collect::<Result<_>>()?;
-    Ok(Curves { name, by_length, by_batch })
+    let equal = |texts: usize, tokens: usize| -> Result<RaggedBatch> {
+        let text: TokenIds = random_ids(tokens, engine.vocabulary())?;
+        Ok(RaggedBatch::new(vec![&text; texts])?)
+    };
+    let lengths: Vec<usize> = doubling(LENGTH_FIRST, engine.tokens_max()).collect();
+    let sizes: Vec<usize> = doubling(1, BATCH_TEXTS_MAX).collect();
+    let mut batches = Vec::new();
+    for &tokens in &lengths {
+        batches.push(equal((BATCH_TOKENS / tokens).max(1), tokens)?);
+    }
+    for &texts in &sizes {
+        batches.push(equal(texts, TEXT_TOKENS.min(engine.tokens_max()))?);
+    }
+    let fastest = fastest(engine, &name, &batches, rounds)?;
+    let (by_length, by_batch) = fastest.split_at(lengths.len());
+    let cost = |(seconds, batch): (&f64, &RaggedBatch)| 1e6 * seconds / batch.tokens() as f64;
+    let costs = by_length.iter().zip(&batches).map(cost);
+    let rates = by_batch.iter().zip(&sizes).map(|(seconds, texts)| *texts as f64 / seconds);
+    Ok(Curves {
+        name,
+        by_length: lengths.iter().map(|tokens| *tokens as f64).zip(costs).collect(),
+        by_batch: sizes.iter().map(|texts| *texts as f64).zip(rates).collect(),
+    })
+}
+
+/// The seconds of each batch in the fastest of the rounds.
+fn fastest(engine: &Engine, name: &str, batches: &[RaggedBatch], rounds: NonZeroUsize) -> Result<Vec<f64>> {
+    let mut fastest = vec![f64::INFINITY; batches.len()];
+    for round in 1..=rounds.get() {
+        for (fastest, batch) in fastest.iter_mut().zip(batches) {
+            let (texts, tokens) = (batch.texts(), batch.tokens());
+            crate::progress(&format!("{name}, round {round} of {rounds}: {texts} texts, {tokens} tokens"));
+            *fastest = fastest.min(seconds(engine, batch)?);
+        }
+    }
+    Ok(fastest)
 }
 
 /// The median of some batches after one that is not counted.
