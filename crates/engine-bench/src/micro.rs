@@ -6,11 +6,10 @@ mod report;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use kernels::Tier;
 
-use crate::figures::quantile;
 use crate::machine::Machine;
 use crate::timing;
 use cases::{Case, Work};
@@ -95,18 +94,17 @@ fn copy_rate(time: Duration) -> Result<f64> {
         }
         std::hint::black_box(&mut to);
     };
-    let fastest = seconds(&mut copy, time)?.into_iter().fold(f64::INFINITY, f64::min);
-    Ok((2 * size_of_val::<[f32]>(&from)) as f64 / fastest)
+    Ok((2 * size_of_val::<[f32]>(&from)) as f64 / fastest(&mut copy, time)?)
 }
 
 /// What adds less than this part to a kernel is done while that waits for its products, and has no rate.
 const HIDDEN_SHARE: f64 = 0.05;
 
 fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result<Figure> {
-    let whole = median(&mut case.run, time)?;
+    let whole = fastest(&mut case.run, time)?;
     // What a kernel adds to another is told by what both take.
     let seconds = match &mut case.without {
-        Some(without) => (whole - median(without, time)?).max(0.0),
+        Some(without) => (whole - fastest(without, time)?).max(0.0),
         None => whole,
     };
     let (instructions, limit) = match case.work {
@@ -121,13 +119,11 @@ fn figure(tier: Tier, case: &mut Case, limits: Limits, time: Duration) -> Result
     Ok(Figure { instructions, kernel, shape: shape.clone(), microseconds: 1e6 * seconds, rate, unit, share })
 }
 
-fn median(run: &mut dyn FnMut(), time: Duration) -> Result<f64> {
-    quantile(&seconds(run, time)?, 0.5).context("nothing was measured")
-}
-
-fn seconds(run: &mut dyn FnMut(), time: Duration) -> Result<Vec<f64>> {
-    timing::seconds(time, || {
+/// The fastest run, for a limit is the best of its runs as well: neighbours slow both down, and not at the same moments.
+fn fastest(run: &mut dyn FnMut(), time: Duration) -> Result<f64> {
+    let seconds = timing::seconds(time, || {
         run();
         Ok(())
-    })
+    })?;
+    Ok(seconds.into_iter().fold(f64::INFINITY, f64::min))
 }

@@ -17,6 +17,8 @@ mod panels;
 mod portable;
 mod sight;
 mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod whole;
 
 use std::ops::Range;
 
@@ -192,6 +194,8 @@ unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scrat
                 let (qkv, out) = (Lines(values, *stride), LinesMut(out, out_stride));
                 if scratch.tier().kind() == Kind::AmxBf16 {
                     amx::attend(qkv, part, out, scratch);
+                } else if matches!(scratch.text, Text::Tiles { whole: Some(_), .. }) {
+                    whole::attend(qkv, part, out, scratch);
                 } else {
                     bf16::attend(qkv, part, out, scratch);
                 }

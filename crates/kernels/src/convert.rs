@@ -27,37 +27,6 @@ pub(crate) mod avx512 {
     use crate::activations::BLOCK;
     use crate::output::avx512::Masks;
 
-    /// The first and the second numbers of sixteen pairs of bf16, as floats.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn floats_of_pairs(pairs: &[u16], [first, second]: [&mut [f32]; 2]) {
-        let (pairs, first, second) = (&pairs[..BLOCK], &mut first[..BLOCK / 2], &mut second[..BLOCK / 2]);
-        // SAFETY: the slices are 64 bytes.
-        unsafe {
-            let pairs = _mm512_loadu_si512(pairs.as_ptr().cast());
-            _mm512_storeu_si512(first.as_mut_ptr().cast(), _mm512_slli_epi32::<16>(pairs));
-            let upper = _mm512_set1_epi32(UPPER_HALF.cast_signed());
-            _mm512_storeu_si512(second.as_mut_ptr().cast(), _mm512_and_si512(pairs, upper));
-        }
-    }
-
-    /// The bits of the second of two numbers.
-    const UPPER_HALF: u32 = 0xffff_0000;
-
-    /// The 32 numbers of a line of bf16, as floats.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    pub(crate) fn floats_of_line(line: &[u16], to: &mut [f32]) {
-        let (line, to) = (&line[..BLOCK], &mut to[..BLOCK]);
-        for (line, to) in line.chunks_exact(BLOCK / 2).zip(to.chunks_exact_mut(BLOCK / 2)) {
-            // SAFETY: the slices are 32 and 64 bytes.
-            unsafe {
-                let numbers = _mm512_cvtepu16_epi32(_mm256_loadu_si256(line.as_ptr().cast()));
-                _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_slli_epi32::<16>(numbers));
-            }
-        }
-    }
-
     /// Writes 32 values as one line of bf16; lanes outside `masks` become zero.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]

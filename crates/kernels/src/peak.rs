@@ -39,8 +39,8 @@ pub fn peak_int8(tier: Tier, time: Duration) -> f64 {
     best_rate(time, || run_int8(kind, RUNS))
 }
 
-/// Products between two looks at the clock.
-const RUNS: u32 = 2000;
+/// Products between two looks at the clock: a tenth of a millisecond, for which a neighbour on the same core may well rest.
+const RUNS: u32 = 200;
 
 /// The best rate of what `run` does, which says how many operations that was.
 fn best_rate(time: Duration, run: impl Fn() -> f64) -> f64 {

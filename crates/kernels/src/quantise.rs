@@ -10,7 +10,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 mod portable;
 
 use std::ops::Range;
@@ -138,6 +138,9 @@ impl Lines<'_> {
     }
 }
 
+/// The largest size of a whole number of eight bits.
+const WHOLE_MAX: f32 = 127.0;
+
 /// The scale of a row, and what its values are multiplied with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
@@ -148,6 +151,11 @@ pub(crate) struct Scale {
 impl Scale {
     /// `bits` are those of the largest size in the row.
     pub(crate) fn of(bits: u32) -> Self {
+        Self::within(WHOLE_MAX, bits)
+    }
+
+    /// The same for whole numbers of up to `whole_max`.
+    pub(crate) fn within(whole_max: f32, bits: u32) -> Self {
         let max = f32::from_bits(bits);
         if !max.is_finite() {
             return Self { scale: f32::NAN, inverse: 0.0 };
@@ -156,7 +164,7 @@ impl Scale {
         if max < 1e-30 {
             Self { scale: 0.0, inverse: 0.0 }
         } else {
-            Self { scale: max / 127.0, inverse: 127.0 / max }
+            Self { scale: max / whole_max, inverse: whole_max / max }
         }
     }
 

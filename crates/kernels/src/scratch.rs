@@ -30,8 +30,8 @@ pub(crate) enum Text {
         keys: Aligned<u16>,
         values: Aligned<u16>,
         weights: Aligned<u16>,
-        /// Where the CPU multiplies floats faster.
-        floats: Option<Floats>,
+        /// Twelve queries as whole numbers, where the CPU multiplies those.
+        whole: Option<Aligned<u16>>,
     },
     Panels {
         kind: PanelKind,
@@ -40,23 +40,6 @@ pub(crate) enum Text {
     },
     /// Read where they lie.
     InPlace,
-}
-
-/// Keys and values as floats, and the rows that they are multiplied with.
-#[derive(Debug)]
-pub(crate) struct Floats {
-    pub(crate) keys: Aligned<f32>,
-    pub(crate) values: Aligned<f32>,
-    pub(crate) rows: Aligned<f32>,
-}
-
-impl Floats {
-    /// For texts of up to `tokens` tokens, a multiple of 32, and heads of `head_width` columns.
-    pub(crate) fn new(tokens: usize, head_width: usize) -> Self {
-        let width = head_width.next_multiple_of(BLOCK);
-        let panels = || Aligned::zeros(tokens * width);
-        Self { keys: panels(), values: panels(), rows: Aligned::zeros(ROWS * tokens.max(width)) }
-    }
 }
 
 impl Scratch {
@@ -72,7 +55,7 @@ impl Scratch {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
-                floats: (tier.bf16_kind() == Some(Bf16Kind::Floats)).then(|| Floats::new(tokens, head_width)),
+                whole: (tier.bf16_kind() == Some(Bf16Kind::Whole)).then(|| Self::whole_queries(head_width)),
             },
             Kind::Avx512 => panels(PanelKind::Avx512),
             Kind::Avx2 => panels(PanelKind::Avx2),
@@ -93,6 +76,11 @@ impl Scratch {
             scores: Aligned::zeros(tokens * BLOCK),
             text,
         }
+    }
+
+    /// Room for a group of queries of heads of `head_width` columns.
+    pub(crate) fn whole_queries(head_width: usize) -> Aligned<u16> {
+        Aligned::zeros(ROWS * head_width.next_multiple_of(BLOCK))
     }
 
     pub(crate) fn tier(&self) -> Tier {

@@ -30,7 +30,7 @@ pub(super) struct Report {
 }
 
 const NOTES: &str = "\
-one thread, medians; share: of the rate of the same instructions on operands in the L1 cache (Gop/s), or of a copy in the L2 \
+one thread, the fastest of all runs; share: of the rate of the same instructions on operands in the L1 cache (Gop/s), or of a copy in the L2 \
 cache (GB/s), both measured in the same run; hidden: it adds less than a twentieth to the product it is a part of";
 
 impl Report {

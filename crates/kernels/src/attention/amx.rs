@@ -389,7 +389,7 @@ impl<'a> Raise<'a> {
 /// Writes results, each row divided by the sum of its weights, as lines of bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn divide(results: &[f32], to: &mut [u16]) {
+pub(super) fn divide(results: &[f32], to: &mut [u16]) {
     for (line, results) in to.chunks_exact_mut(BLOCK).zip(results.chunks_exact(RESULT)) {
         // SAFETY: a row of results has three times sixteen values, and a line room for 32.
         unsafe {

@@ -5,3 +5,5 @@ pub(super) mod avx512;
 pub(super) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod powers;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod whole;

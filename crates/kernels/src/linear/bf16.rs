@@ -1,7 +1,8 @@
 //! The product of bf16 in 512-bit registers: twelve rows by 32 columns are 24 sums, two registers hold a pair of inputs
 //! of the weights.
 //!
-//! Layouts are those of tiles, whose lines are what one instruction of this kind takes.
+//! Layouts are those of tiles, whose lines are what one instruction of this kind takes. The instruction for pairs of whole
+//! numbers takes the same, and has the same loop.
 
 use std::arch::x86_64::*;
 
@@ -18,7 +19,79 @@ use crate::packed::TILE;
 /// read and written beside it is in its way.
 const INPUTS_BESIDE_MAX: usize = 512;
 
-/// Up to [`ROWS`] rows of bf16: each a line at every step of 32 inputs, `stride` lines from step to step.
+/// What a pair of numbers of sixteen bits is, and how pairs are multiplied and added up.
+pub(crate) trait Pairs {
+    /// Sixteen sums.
+    type Sums: Copy;
+
+    /// # Safety
+    /// The CPU has AVX-512.
+    unsafe fn zeros() -> Self::Sums;
+
+    /// Adds the products of sixteen pairs, both of each to one sum.
+    ///
+    /// # Safety
+    /// The CPU has the instruction for it.
+    unsafe fn multiply_add(sums: Self::Sums, left: __m512i, right: __m512i) -> Self::Sums;
+
+    /// # Safety
+    /// The CPU has AVX-512.
+    unsafe fn to_floats(sums: Self::Sums) -> __m512;
+}
+
+/// Of bf16, sums f32.
+#[derive(Debug)]
+pub(crate) struct Bf16;
+
+/// Of int16, sums i32, which must not run over.
+#[derive(Debug)]
+pub(crate) struct Whole;
+
+impl Pairs for Bf16 {
+    type Sums = __m512;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn zeros() -> __m512 {
+        _mm512_setzero_ps()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn multiply_add(sums: __m512, left: __m512i, right: __m512i) -> __m512 {
+        _mm512_dpbf16_ps(sums, bf16(left), bf16(right))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn to_floats(sums: __m512) -> __m512 {
+        sums
+    }
+}
+
+impl Pairs for Whole {
+    type Sums = __m512i;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn zeros() -> __m512i {
+        _mm512_setzero_si512()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn multiply_add(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
+        _mm512_dpwssd_epi32(sums, left, right)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn to_floats(sums: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(sums)
+    }
+}
+
+/// Up to [`ROWS`] rows of pairs: each a line at every step of 32 inputs, `stride` lines from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lines<'a> {
     pub(crate) values: &'a [u16],
@@ -58,7 +131,7 @@ impl Work for Product<'_> {
                     if steps * BLOCK > INPUTS_BESIDE_MAX {
                         ahead.rest();
                     }
-                    multiply_beside(lines, weights, (sums, BLOCK), &mut ahead);
+                    multiply_beside::<Bf16>(lines, weights, (sums, BLOCK), &mut ahead);
                 }
                 ahead.beside = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
             }
@@ -68,7 +141,7 @@ impl Work for Product<'_> {
     }
 }
 
-/// `left` times a panel, into `sums` `(rows, 32)` whose rows are `sums_stride` apart.
+/// `left` times a panel of bf16, into `sums` `(rows, 32)` whose rows are `sums_stride` apart.
 ///
 /// # Panics
 /// If a slice is too short for the shape.
@@ -77,19 +150,32 @@ impl Work for Product<'_> {
 pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_stride: usize) {
     assert!(left.rows > 0 && (left.rows - 1) * sums_stride + BLOCK <= sums.len());
     // SAFETY: there is room for these rows.
-    unsafe { multiply_beside(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
+    unsafe { multiply_beside::<Bf16>(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
 }
 
-/// The same, while something else is done, all of it before the first sums are written.
+/// The same of int16. The numbers must be so small that no sum of products runs over.
+///
+/// # Panics
+/// If a slice is too short for the shape.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(crate) fn multiply_whole(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_stride: usize) {
+    assert!(left.rows > 0 && (left.rows - 1) * sums_stride + BLOCK <= sums.len());
+    // SAFETY: there is room for these rows.
+    unsafe { multiply_beside::<Whole>(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
+}
+
+/// The same, while something else is done, all of it before the first sums are written. Compiled for the features of
+/// whoever calls it.
 ///
 /// # Panics
 /// If `left` is too short for the shape.
 ///
 /// # Safety
-/// `sums` has room for those rows, as far apart as is said beside it, and `between` may be done.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-unsafe fn multiply_beside(
+/// The CPU has the instruction of these pairs. `sums` has room for those rows, as far apart as is said beside it, and
+/// `between` may be done.
+#[inline(always)]
+unsafe fn multiply_beside<P: Pairs>(
     left: Lines<'_>,
     panel: &[u16],
     (sums, sums_stride): (*mut f32, usize),
@@ -106,11 +192,11 @@ unsafe fn multiply_beside(
         // SAFETY: as many rows are left as each kernel is for, and the shapes are checked above.
         row += unsafe {
             match left.rows - row {
-                ROWS.. => rows::<ROWS>(from, panel, to, strides, between),
-                8.. => rows::<8>(from, panel, to, strides, between),
-                4.. => rows::<4>(from, panel, to, strides, between),
-                2.. => rows::<2>(from, panel, to, strides, between),
-                _ => rows::<1>(from, panel, to, strides, between),
+                ROWS.. => rows::<ROWS, P>(from, panel, to, strides, between),
+                8.. => rows::<8, P>(from, panel, to, strides, between),
+                4.. => rows::<4, P>(from, panel, to, strides, between),
+                2.. => rows::<2, P>(from, panel, to, strides, between),
+                _ => rows::<1, P>(from, panel, to, strides, between),
             }
         };
     }
@@ -119,18 +205,18 @@ unsafe fn multiply_beside(
 /// `R` rows at once; says how many that were.
 ///
 /// # Safety
-/// `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R`
+/// The CPU has the instruction of these pairs. `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R`
 /// rows of 32, `strides[1]` apart; `between` may be done.
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-unsafe fn rows<const R: usize>(
+#[inline(always)]
+unsafe fn rows<const R: usize, P: Pairs>(
     left: *const u16,
     panel: &[u16],
     sums: *mut f32,
     strides: [usize; 2],
     between: &mut impl Between,
 ) -> usize {
-    let mut acc = [[_mm512_setzero_ps(); 2]; R];
+    // SAFETY: as the caller says.
+    let mut acc = [[unsafe { P::zeros() }; 2]; R];
     for (step, tiles) in panel.chunks_exact(2 * TILE).enumerate() {
         let left = left.wrapping_add(step * strides[0]);
         for pair in 0..BLOCK / 2 {
@@ -144,9 +230,9 @@ unsafe fn rows<const R: usize>(
                 let (low, high) = (load(weights), load(weights.wrapping_add(TILE)));
                 for (row, acc) in acc.iter_mut().enumerate() {
                     let pair = left.add(row * BLOCK + 2 * pair).cast::<i32>().read_unaligned();
-                    let pair = bf16(_mm512_set1_epi32(pair));
-                    acc[0] = _mm512_dpbf16_ps(acc[0], pair, low);
-                    acc[1] = _mm512_dpbf16_ps(acc[1], pair, high);
+                    let pair = _mm512_set1_epi32(pair);
+                    acc[0] = P::multiply_add(acc[0], pair, low);
+                    acc[1] = P::multiply_add(acc[1], pair, high);
                 }
             }
         }
@@ -159,8 +245,8 @@ unsafe fn rows<const R: usize>(
         // SAFETY: there is room for this row.
         unsafe {
             let to = sums.add(row * strides[1]);
-            _mm512_storeu_ps(to, acc[0]);
-            _mm512_storeu_ps(to.add(16), acc[1]);
+            _mm512_storeu_ps(to, P::to_floats(acc[0]));
+            _mm512_storeu_ps(to.add(16), P::to_floats(acc[1]));
         }
     }
     R
@@ -170,9 +256,9 @@ unsafe fn rows<const R: usize>(
 /// 64 bytes lie at `from`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn load(from: *const u16) -> __m512bh {
+pub(crate) unsafe fn load(from: *const u16) -> __m512i {
     // SAFETY: as the caller says.
-    bf16(unsafe { _mm512_loadu_si512(from.cast()) })
+    unsafe { _mm512_loadu_si512(from.cast()) }
 }
 
 #[inline]

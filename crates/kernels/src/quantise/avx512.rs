@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{LINE, Lines, Scale};
+use super::{LINE, Lines, Scale, WHOLE_MAX};
 use crate::activations::{Activations, BLOCK, Layout};
 
 /// Quantises `rows` of either layout.
@@ -45,7 +45,7 @@ impl<'a> Bf16Rows<'a> {
     fn quantise(self, line: usize, to: &mut Lines<'_>) {
         let mut scales = [Scale::of(0); ROWS];
         for (scale, sizes) in scales.iter_mut().zip(self.sizes()) {
-            *scale = scale_of_bf16(sizes);
+            *scale = scale_of_bf16(WHOLE_MAX, sizes);
         }
         for (to, scale) in to.scales[line..].iter_mut().zip(&scales[..self.count]) {
             *to = scale.scale;
@@ -76,8 +76,7 @@ impl<'a> Bf16Rows<'a> {
         let mut sizes = [_mm512_setzero_si512(); ROWS];
         for block in 0..self.blocks {
             for (sizes, line) in sizes.iter_mut().zip(self.lines(block).chunks_exact(BLOCK)) {
-                let size = _mm512_and_si512(load_bf16(line), _mm512_set1_epi16(0x7fff));
-                *sizes = _mm512_max_epu16(*sizes, size);
+                *sizes = larger_bf16(*sizes, load_bf16(line));
             }
         }
         sizes
@@ -90,21 +89,29 @@ impl<'a> Bf16Rows<'a> {
     }
 }
 
+/// The larger of sizes and those of as many numbers in bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn larger_bf16(sizes: __m512i, line: __m512i) -> __m512i {
+    _mm512_max_epu16(sizes, _mm512_and_si512(line, _mm512_set1_epi16(0x7fff)))
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_bf16(line: &[u16]) -> __m512i {
+pub(crate) fn load_bf16(line: &[u16]) -> __m512i {
     let line = &line[..BLOCK];
     // SAFETY: the slice has 32 numbers of sixteen bits.
     unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
 }
 
-/// The scale of a row whose sizes in bf16 are at most the largest of these.
+/// The scale of a row whose sizes in bf16 are at most the largest of these, for whole numbers of up to `whole_max`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn scale_of_bf16(sizes: __m512i) -> Scale {
+pub(crate) fn scale_of_bf16(whole_max: f32, sizes: __m512i) -> Scale {
     // Numbers of both halves as upper halves of an f32, which is what bf16 is.
     let odd = _mm512_and_si512(sizes, _mm512_set1_epi32(UPPER));
-    Scale::of(_mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_slli_epi32::<16>(sizes), odd)))
+    let bits = _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_slli_epi32::<16>(sizes), odd));
+    Scale::within(whole_max, bits)
 }
 
 /// The upper half of each f32.
@@ -113,7 +120,7 @@ const UPPER: i32 = 0xffff_0000_u32.cast_signed();
 /// 32 numbers of bf16 as whole numbers of sixteen bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn whole_bf16(line: __m512i, scale: Scale) -> __m512i {
+pub(crate) fn whole_bf16(line: __m512i, scale: Scale) -> __m512i {
     let even = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(line));
     let odd = _mm512_castsi512_ps(_mm512_and_si512(line, _mm512_set1_epi32(UPPER)));
     let odd = _mm512_slli_epi32::<16>(whole(odd, scale));

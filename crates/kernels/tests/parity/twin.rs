@@ -34,6 +34,17 @@ pub(crate) fn half_step(tier: Tier) -> f64 {
     if tier.rounds_to_bfloat16() { 1.0 / 256.0 } else { 1e-7 }
 }
 
+/// What an element's product may be off by in a score of queries and keys of up to 2, beyond the rounding of both to bf16: some
+/// CPUs make whole numbers of them, of which as many squares as columns do not run over 31 bits. Six deviations of two
+/// roundings.
+pub(crate) fn half_step_of_score(tier: Tier, width: usize) -> f64 {
+    if tier.name() != "avx512-bf16" {
+        return 0.0;
+    }
+    let step = 2.0 / (f64::from(i32::MAX) / width as f64).sqrt();
+    6.0 * 2_f64.sqrt() * 1.15 * step / 12_f64.sqrt()
+}
+
 /// `x · Wᵀ + b`, and the sum of the sizes of what was added, on which the rounding of f32 depends.
 pub(crate) fn linear(input: &[f32], weights: &[f32], inputs: usize, bias: &[f32]) -> Vec<(f64, f64)> {
     let mut found = Vec::new();

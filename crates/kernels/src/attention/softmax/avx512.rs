@@ -59,7 +59,7 @@ pub(crate) fn add_up(weights: &[u16], sums: &mut [__m512]) {
     let ones = bf16(_mm512_set1_epi16(ONE_BF16));
     for (row, sum) in weights.chunks_exact(BLOCK).zip(sums) {
         // SAFETY: a row has 64 bytes.
-        let row = unsafe { load(row.as_ptr()) };
+        let row = bf16(unsafe { load(row.as_ptr()) });
         *sum = _mm512_dpbf16_ps(*sum, row, ones);
     }
 }
