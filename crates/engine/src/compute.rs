@@ -18,7 +18,8 @@ pub enum Compute {
     /// float32 throughout.
     #[default]
     Float32,
-    /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16; all else is float32.
+    /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16, or of sixteen-bit whole numbers where
+    /// the CPU multiplies those faster; all else is float32.
     Bfloat16,
     /// Products of int8 values with exact sums: weights scaled by output, tokens as they come. All else is as in bfloat16
     /// where the CPU multiplies that, float32 elsewhere.
@@ -29,13 +30,10 @@ impl Compute {
     /// All there are, whether this CPU has them or not.
     pub const ALL: [Self; 3] = [Self::Int8, Self::Bfloat16, Self::Float32];
 
-    /// bfloat16 where this CPU, using `isa` only, multiplies it faster than float32; else float32.
+    /// bfloat16 where this CPU, using `isa` only, multiplies it, which is faster than float32; else float32.
     #[must_use]
     pub fn automatic(isa: Isa) -> Self {
-        match Self::Bfloat16.tier(isa) {
-            Ok(tier) if tier.is_faster_in_bfloat16() => Self::Bfloat16,
-            Ok(_) | Err(_) => Self::Float32,
-        }
+        Self::Bfloat16.tier(isa).map_or(Self::Float32, |_| Self::Bfloat16)
     }
 
     /// A word for it, in lower case.
@@ -191,13 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn automatic_is_bfloat16_in_tiles_and_always_what_can_be_had() {
+    fn automatic_is_bfloat16_where_it_can_be_had() {
         assert_eq!(Compute::automatic(Isa::Portable), Compute::Float32);
-        let has_tiles = instructions(Compute::Bfloat16, Isa::Amx).is_ok();
-        assert!(!has_tiles || Compute::automatic(Isa::Auto) == Compute::Bfloat16);
         for isa in Isa::ALL {
-            let (automatic, float32) = (Compute::automatic(isa), Compute::Float32);
-            assert!(instructions(automatic, isa).is_ok() || instructions(float32, isa).is_err(), "{isa:?}");
+            let is_automatic = Compute::automatic(isa) == Compute::Bfloat16;
+            assert_eq!(is_automatic, instructions(Compute::Bfloat16, isa).is_ok(), "{isa:?}");
         }
     }
 

@@ -16,9 +16,13 @@ mod avx512;
 pub(crate) mod bf16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod between;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod factors;
 pub(crate) mod int8;
 pub(crate) mod portable;
 mod shares;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod whole;
 
 use crate::activations::{Activations, BLOCK, Layout};
 #[cfg(target_arch = "x86_64")]
@@ -54,7 +58,7 @@ unsafe fn apply_share(
     scratch: &mut Scratch,
 ) {
     // SAFETY: as the caller says of the share. Weights in tiles are made for a tier with AMX bf16 or with bf16 in 512-bit
-    // registers, those in panels for one with AVX-512 or AVX2, and a tier proves that the CPU has it.
+    // registers, whole ones where there is VNNI as well, those in panels for one with AVX-512 or AVX2, and a tier proves that the CPU has it.
     unsafe {
         match (&linear.weights, &input.layout) {
             #[cfg(target_arch = "x86_64")]
@@ -63,14 +67,19 @@ unsafe fn apply_share(
                 if linear.tier().kind() == Kind::AmxBf16 {
                     let left = (&bytes(values)[share.rows.start * CACHE_LINE_BYTES..], *stride);
                     let weights = (bytes(weights), &linear.bias[..]);
-                    let product = amx::Product::new(amx::Bf16, left, weights, steps, &share);
+                    let product = amx::Product::new(factors::Bf16, left, weights, steps, &share);
                     amx::apply(product, sink, &mut scratch.sums);
                 } else {
-                    let (left, stride, bias) = (values, *stride, &linear.bias);
-                    let sums = &mut scratch.sums;
-                    let product = bf16::Product { left, stride, weights, bias, steps, sink, share, sums };
+                    let (left, stride, bias) = (&values[share.rows.start * BLOCK..], *stride, &linear.bias);
+                    let (factors, sums) = (factors::Bf16, &mut scratch.sums);
+                    let product =
+                        bf16::Product { factors, left, stride, weights, bias, steps, sink, share, sums };
                     for_lines(sink.ending, product);
                 }
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Weights::Whole(weights), Layout::Blocks { .. }) => {
+                whole::apply(linear, weights, input, (sink, share), scratch);
             }
             #[cfg(target_arch = "x86_64")]
             (Weights::Panels(PanelKind::Avx512, weights), Layout::Rows(left)) => {

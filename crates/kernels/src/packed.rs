@@ -4,15 +4,20 @@ use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 use crate::convert::to_bf16;
 use crate::crew::Team;
+#[cfg(target_arch = "x86_64")]
+use crate::linear::whole::WholeWeights;
 use crate::linear::{self, int8::Int8Weights};
 use crate::output::Output;
+#[cfg(target_arch = "x86_64")]
+use crate::tier::Bf16Kind;
 use crate::tier::{Kind, PanelKind, Tier};
 
 /// A linear layer `y = x · Wᵀ + b`, its weights packed for a tier.
 ///
 /// ```text
 ///  a panel is 32 outputs; panels follow one another, each padded with zeros
-///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2
+///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2; int16 on CPUs
+///             that multiply that faster, each output scaled
 ///   AVX-512, AVX2: for every input a line of 32 outputs, f32
 ///   portable: for every input a line of all outputs, f32
 /// ```
@@ -29,6 +34,8 @@ pub struct PackedLinear {
 #[derive(Debug)]
 pub(crate) enum Weights {
     Tiles(Aligned<u16>),
+    #[cfg(target_arch = "x86_64")]
+    Whole(WholeWeights),
     /// And what multiplies them.
     Panels(PanelKind, Aligned<f32>),
     /// `(inputs, outputs)`
@@ -44,7 +51,13 @@ impl PackedLinear {
     #[must_use]
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 => Weights::Tiles(tiles(weights, inputs)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 if tier.bf16_kind() == Some(Bf16Kind::Whole) => {
+                Weights::Whole(WholeWeights::new(weights, inputs))
+            }
+            Kind::AmxBf16 | Kind::Avx512Bf16 => {
+                Weights::Tiles(tiles(weights, inputs, |_, weight| to_bf16(weight)))
+            }
             Kind::Avx512 => Weights::Panels(PanelKind::Avx512, panels(weights, inputs)),
             Kind::Avx2 => Weights::Panels(PanelKind::Avx2, panels(weights, inputs)),
             Kind::Portable => Weights::Matrix(matrix(weights, inputs)),
@@ -60,6 +73,14 @@ impl PackedLinear {
     pub fn new_int8(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| {
             Weights::Int8(Int8Weights::new(tier, weights, inputs))
+        })
+    }
+
+    /// As [`PackedLinear::new`] where the CPU multiplies whole numbers faster than bf16.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(crate) fn new_whole(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
+        Self::pack(tier, weights, inputs, bias, |_, weights, inputs| {
+            Weights::Whole(WholeWeights::new(weights, inputs))
         })
     }
 
@@ -104,6 +125,8 @@ impl PackedLinear {
     pub fn bytes(&self) -> usize {
         let weights = match &self.weights {
             Weights::Tiles(weights) => size_of_val::<[u16]>(weights),
+            #[cfg(target_arch = "x86_64")]
+            Weights::Whole(weights) => weights.bytes(),
             Weights::Panels(_, weights) | Weights::Matrix(weights) => size_of_val::<[f32]>(weights),
             Weights::Int8(weights) => weights.bytes(),
         };
@@ -118,7 +141,8 @@ impl PackedLinear {
 /// Numbers of bf16 in a tile.
 pub(crate) const TILE: usize = 512;
 
-fn tiles(weights: &[f32], inputs: usize) -> Aligned<u16> {
+/// Weights `(outputs, inputs)` in tiles; `to` makes sixteen bits of the weight of an output.
+pub(crate) fn tiles(weights: &[f32], inputs: usize, to: impl Fn(usize, f32) -> u16) -> Aligned<u16> {
     let outputs = weights.len() / inputs;
     let steps = inputs.div_ceil(BLOCK);
     let mut packed = Aligned::weights(outputs.div_ceil(BLOCK) * steps * 2 * TILE);
@@ -127,7 +151,7 @@ fn tiles(weights: &[f32], inputs: usize) -> Aligned<u16> {
         for (step, values) in row.chunks(BLOCK).enumerate() {
             let tile = &mut packed[((panel * steps + step) * 2 + tile) * TILE..][..TILE];
             for (input, value) in values.iter().enumerate() {
-                tile[input / 2 * BLOCK + column * 2 + input % 2] = to_bf16(*value);
+                tile[input / 2 * BLOCK + column * 2 + input % 2] = to(output, *value);
             }
         }
     }
@@ -164,7 +188,7 @@ mod tests {
     #[test]
     fn tile_holds_pairs_of_inputs_side_by_side() {
         let weights: Vec<f32> = (0_u8..17 * 3).map(f32::from).collect();
-        let packed = tiles(&weights, 3);
+        let packed = tiles(&weights, 3, |_, weight| to_bf16(weight));
         assert_eq!(packed.len(), 2 * TILE);
         // Output 1: inputs 0 and 1 in the first line, input 2 and a zero in the second.
         assert_eq!(packed[2..4], [to_bf16(3.0), to_bf16(4.0)]);

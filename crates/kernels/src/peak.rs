@@ -19,7 +19,7 @@ use crate::linear::portable::{self, Matrix};
 use crate::linear::{Left, ROWS, bf16, multiply};
 use crate::quantise::LINE;
 #[cfg(target_arch = "x86_64")]
-use crate::tier::PanelKind;
+use crate::tier::{Bf16Kind, PanelKind};
 use crate::tier::{Int8Kind, Kind, Tier};
 
 /// Inputs of the product that is repeated: both operands are 16 KiB of bf16, or 12 and 32 KiB of f32, half at a time.
@@ -84,13 +84,19 @@ fn run(tier: Tier, runs: u32) -> f64 {
         }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Bf16 => {
-            let bf16 = |number| to_bf16(float(number));
+            let (kind, bf16) = (tier.bf16_kind(), |number| to_bf16(float(number)));
             let (left, panel) = (filled(ROWS * DEPTH, bf16), filled(DEPTH * BLOCK, bf16));
             let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
             for _ in 0..runs {
                 let left = bf16::Lines { values: &left, stride: ROWS, rows: ROWS };
-                // SAFETY: the tier proves that the CPU has bf16 in 512-bit registers.
-                unsafe { bf16::multiply(left, &panel, &mut sums, BLOCK) };
+                // SAFETY: the tier proves that the CPU has bf16 in 512-bit registers, and VNNI where that is what is used. Any bits
+                // are whole numbers.
+                unsafe {
+                    match kind {
+                        Some(Bf16Kind::Whole) => bf16::multiply_whole(left, &panel, &mut sums, BLOCK),
+                        _ => bf16::multiply(left, &panel, &mut sums, BLOCK),
+                    }
+                }
             }
             std::hint::black_box(&sums);
             ROWS

@@ -37,14 +37,22 @@ pub(crate) enum Form {
     Raised,
     /// As int16.
     Wide,
+    #[cfg(target_arch = "x86_64")]
+    /// As int16 of up to [`FINE_MAX`], 32 columns to a line, as they are in blocks of bf16.
+    Fine,
 }
+
+/// The largest size of a fine number: a row then has steps as fine as those of bf16 near its largest number, and 19 bits of a
+/// sum are left to weights.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const FINE_MAX: u32 = 4095;
 
 impl Form {
     /// What the bits of an int8 are combined with by exclusive or.
     pub(crate) fn flip(self) -> u8 {
         match self {
-            Self::Signed | Self::Wide => 0,
             Self::Raised => 0x80,
+            _ => 0,
         }
     }
 
@@ -52,7 +60,7 @@ impl Form {
     pub(crate) fn line_bytes(self) -> usize {
         match self {
             Self::Signed | Self::Raised => LINE,
-            Self::Wide => 2 * LINE,
+            _ => 2 * LINE,
         }
     }
 }
@@ -104,7 +112,7 @@ impl Quantised {
             (Form::Wide, Kind::Avx512) | (_, Kind::Avx2) => unsafe { avx2::fill(input, rows, to) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX-512.
-            (Form::Signed | Form::Raised, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {
+            (Form::Signed | Form::Raised | Form::Fine, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {
                 avx512::fill(input, rows, to);
             },
             _ => portable::fill(input, rows, to),
@@ -114,6 +122,14 @@ impl Quantised {
     /// The lines, and how many there are from one block of columns to the next.
     pub(crate) fn lines(&self) -> (&[u8], usize) {
         (&self.values, self.stride)
+    }
+
+    /// The same of [`Form::Fine`].
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn fine_lines(&self) -> (&[u16], usize) {
+        let count = self.values.len() / size_of::<u16>();
+        // SAFETY: the memory is aligned to cache lines, and any bytes are numbers.
+        (unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), count) }, self.stride)
     }
 
     /// What a whole number of each row stands for.

@@ -147,15 +147,10 @@ impl Tier {
         }
     }
 
-    /// Whether products of bfloat16 are faster than those of float32.
+    /// Whether what this tier makes of bfloat16 products is whole numbers of sixteen bits, rows and weights scaled.
     #[must_use]
-    pub fn is_faster_in_bfloat16(self) -> bool {
-        match self.0 {
-            Kind::AmxBf16 => true,
-            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 | Kind::Portable => {
-                self.bf16_kind() == Some(Bf16Kind::Pairs)
-            }
-        }
+    pub fn multiplies_whole_numbers(self) -> bool {
+        self.bf16_kind() == Some(Bf16Kind::Whole)
     }
 
     /// How a tier with bf16 in 512-bit registers multiplies what is packed on the way. CPUID is slow in a virtual machine:

@@ -16,7 +16,7 @@ use crate::model::SourceArgs;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// bfloat16 where the CPU multiplies it faster (AMX tiles, or AVX512-BF16 but for Intel's), else float32.
+    /// bfloat16 where the CPU multiplies it (AMX tiles or AVX512-BF16), else float32.
     #[default]
     Auto,
     /// float32 throughout.
@@ -160,7 +160,7 @@ pub struct ServeArgs {
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// Precision to compute in; `auto` is bfloat16 where the CPU multiplies it faster (AMX tiles, or AVX512-BF16 but for Intel's), else float32
+    /// Precision to compute in; `auto` is bfloat16 where the CPU multiplies it (AMX tiles or AVX512-BF16), else float32
     #[arg(long, env = "ML_BASE_DTYPE", value_enum, default_value_t, value_name = "NAME")]
     pub dtype: Dtype,
     /// Instructions to compute with, where not the fastest of this CPU

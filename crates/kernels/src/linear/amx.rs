@@ -14,10 +14,10 @@ mod tiles;
 use self::tiles::{Change, Operands, STEP_BYTES, store};
 pub(crate) use self::tiles::{LeftTiles, Numbers, Tiles, repeat};
 use super::between::Between;
+use super::factors::{Bf16, Factors, Scaled};
 use super::{AHEAD_BYTES, CACHE_LINE_BYTES, Share, TILE_ROWS_TOGETHER_MAX, fetch};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::{Work, for_lines};
-use crate::output::avx512::sums::{Floats, Sums};
 use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 
@@ -37,32 +37,17 @@ fn rows_together(steps: usize) -> usize {
     if steps > STEPS_MAX { fitting.min(TILE_ROWS_TOGETHER_MAX) } else { fitting }
 }
 
-/// What is multiplied, and what its sums stand for.
-pub(super) trait Factors: Copy {
+/// Numbers that tiles multiply.
+pub(super) trait InTiles: Factors {
     const NUMBERS: Numbers;
-    type Sums: Sums;
-
-    /// The sums that lie at `from`: of `row` and those behind it, counted from the first of the share, and of `panel`,
-    /// whose `bias` comes first.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512.
-    unsafe fn sums(self, from: *const f32, row: usize, panel: usize, bias: &[f32]) -> Self::Sums;
 }
 
-/// Rows and weights in bf16.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bf16;
-
-impl Factors for Bf16 {
+impl InTiles for Bf16 {
     const NUMBERS: Numbers = Numbers::Bf16;
-    type Sums = Floats;
+}
 
-    #[inline(always)]
-    unsafe fn sums(self, from: *const f32, _row: usize, _panel: usize, bias: &[f32]) -> Floats {
-        // SAFETY: as the caller says.
-        unsafe { Floats::new(from, bias) }
-    }
+impl InTiles for Scaled<'_> {
+    const NUMBERS: Numbers = Numbers::Int8;
 }
 
 /// A share of one linear layer. Rows and panels are counted from its first ones.
@@ -113,7 +98,7 @@ impl Task<'_> {
     }
 }
 
-impl<'a, F: Factors> Product<'a, F> {
+impl<'a, F: InTiles> Product<'a, F> {
     /// `left` in blocks of `stride` lines, from the first row of the share on, for panels of `steps` steps of a line.
     pub(super) fn new(
         factors: F,
@@ -258,7 +243,7 @@ static ZEROS: Row = Row([0.0; BLOCK]);
 /// # Safety
 /// The CPU has AMX for these numbers and the kernel permits it, and nobody else computes this share.
 #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply<F: Factors>(product: Product<'_, F>, sink: Sink<'_>, sums: &mut [f32]) {
+pub(super) unsafe fn apply<F: InTiles>(product: Product<'_, F>, sink: Sink<'_>, sums: &mut [f32]) {
     let Product { left, stride, rows, steps, .. } = product;
     let last = steps.saturating_sub(1) * stride + rows.next_multiple_of(BLOCK);
     assert!(last * CACHE_LINE_BYTES <= left.len());
@@ -277,7 +262,7 @@ struct Run<'a, F> {
     sums: *mut f32,
 }
 
-impl<F: Factors> Work for Run<'_, F> {
+impl<F: InTiles> Work for Run<'_, F> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
     unsafe fn with<E: Finish>(self) {
         // SAFETY: as is said of the values.

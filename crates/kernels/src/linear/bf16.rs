@@ -7,10 +7,10 @@
 use std::arch::x86_64::*;
 
 use super::between::{Ahead, Between};
+use super::factors::{self, Factors, Scaled};
 use super::{ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::Work;
-use crate::output::avx512::sums::Floats;
 use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
 use crate::packed::TILE;
@@ -34,9 +34,11 @@ pub(crate) trait Pairs {
     /// The CPU has the instruction for it.
     unsafe fn multiply_add(sums: Self::Sums, left: __m512i, right: __m512i) -> Self::Sums;
 
+    /// The sums as they are written.
+    ///
     /// # Safety
     /// The CPU has AVX-512.
-    unsafe fn to_floats(sums: Self::Sums) -> __m512;
+    unsafe fn written(sums: Self::Sums) -> __m512;
 }
 
 /// Of bf16, sums f32.
@@ -46,6 +48,10 @@ pub(crate) struct Bf16;
 /// Of int16, sums i32, which must not run over.
 #[derive(Debug)]
 pub(crate) struct Whole;
+
+/// The same, but sums stay i32.
+#[derive(Debug)]
+struct Exact;
 
 impl Pairs for Bf16 {
     type Sums = __m512;
@@ -64,7 +70,7 @@ impl Pairs for Bf16 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn to_floats(sums: __m512) -> __m512 {
+    unsafe fn written(sums: __m512) -> __m512 {
         sums
     }
 }
@@ -86,8 +92,30 @@ impl Pairs for Whole {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn to_floats(sums: __m512i) -> __m512 {
+    unsafe fn written(sums: __m512i) -> __m512 {
         _mm512_cvtepi32_ps(sums)
+    }
+}
+
+impl Pairs for Exact {
+    type Sums = __m512i;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn zeros() -> __m512i {
+        _mm512_setzero_si512()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn multiply_add(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
+        _mm512_dpwssd_epi32(sums, left, right)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn written(sums: __m512i) -> __m512 {
+        _mm512_castsi512_ps(sums)
     }
 }
 
@@ -99,9 +127,11 @@ pub(crate) struct Lines<'a> {
     pub(crate) rows: usize,
 }
 
-/// A share of one linear layer: `left` in blocks of `stride` lines, for panels of `steps` steps of 32 inputs.
+/// A share of one linear layer: rows in blocks of `stride` lines, from the first of the share on, for panels of `steps`
+/// steps of 32 inputs.
 #[derive(Debug)]
-pub(super) struct Product<'a> {
+pub(super) struct Product<'a, F> {
+    pub(super) factors: F,
     pub(super) left: &'a [u16],
     pub(super) stride: usize,
     pub(super) weights: &'a [u16],
@@ -114,30 +144,54 @@ pub(super) struct Product<'a> {
 }
 
 /// For a CPU with these features; nobody else computes this share.
-impl Work for Product<'_> {
+impl Work for Product<'_, factors::Bf16> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn with<F: Finish>(self) {
-        let Self { left, stride, steps, sink, share, .. } = self;
+    unsafe fn with<E: Finish>(self) {
+        // SAFETY: as the caller says.
+        unsafe { self.run::<Bf16, E>() };
+    }
+}
+
+/// For a CPU with these features; nobody else computes this share.
+impl Work for Product<'_, Scaled<'_>> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx512vnni")]
+    unsafe fn with<E: Finish>(self) {
+        // SAFETY: as the caller says.
+        unsafe { self.run::<Exact, E>() };
+    }
+}
+
+impl<F: Factors> Product<'_, F> {
+    /// Compiled for the features of whoever calls it.
+    ///
+    /// # Safety
+    /// The CPU has the instruction of these pairs, whose sums are of this kind, and nobody else computes this share.
+    #[inline(always)]
+    unsafe fn run<P: Pairs, E: Finish>(self) {
+        let Self { factors, left, stride, steps, sink, share, .. } = self;
         let sums = self.sums[..ROWS * BLOCK].as_mut_ptr();
-        let mut ahead = Ahead::new(Unfinished::<F, Floats>::none(), share.rows.len(), 2 * TILE / BLOCK);
-        for panel in share.panels {
-            let weights = &self.weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
-            ahead.begin(weights);
-            for row in share.rows.clone().step_by(ROWS) {
-                let place = Place { row, rows: ROWS.min(share.rows.end - row), panel };
-                let lines = Lines { values: &left[row * BLOCK..], stride, rows: place.rows };
-                // SAFETY: there is room for the sums of a block, and those of the block before are finished when these come.
-                unsafe {
+        // SAFETY: the CPU has AVX-512; there is room for the sums of a block, and those of the block before are finished when
+        // these come.
+        unsafe {
+            let beside = Unfinished::<E, F::Sums>::none();
+            let mut ahead = Ahead::new(beside, share.rows.len(), 2 * TILE / BLOCK);
+            for panel in share.panels {
+                let weights = &self.weights[panel * steps * 2 * TILE..][..steps * 2 * TILE];
+                ahead.begin(weights);
+                for row in (0..share.rows.len()).step_by(ROWS) {
+                    let rows = ROWS.min(share.rows.len() - row);
+                    let lines = Lines { values: &left[row * BLOCK..], stride, rows };
                     if steps * BLOCK > INPUTS_BESIDE_MAX {
                         ahead.rest();
                     }
-                    multiply_beside::<Bf16>(lines, weights, (sums, BLOCK), &mut ahead);
+                    multiply_beside::<P>(lines, weights, (sums, BLOCK), &mut ahead);
+                    let place = Place { row: share.rows.start + row, rows, panel };
+                    let to_finish = factors.sums(sums, row, panel, &self.bias[panel * BLOCK..]);
+                    ahead.beside = Unfinished::new(sink, place, to_finish);
                 }
-                ahead.beside = Unfinished::new(sink, place, Floats::new(sums, &self.bias[panel * BLOCK..]));
             }
+            ahead.rest();
         }
-        // SAFETY: as the caller says.
-        unsafe { ahead.rest() };
     }
 }
 
@@ -245,8 +299,8 @@ unsafe fn rows<const R: usize, P: Pairs>(
         // SAFETY: there is room for this row.
         unsafe {
             let to = sums.add(row * strides[1]);
-            _mm512_storeu_ps(to, P::to_floats(acc[0]));
-            _mm512_storeu_ps(to.add(16), P::to_floats(acc[1]));
+            _mm512_storeu_ps(to, P::written(acc[0]));
+            _mm512_storeu_ps(to.add(16), P::written(acc[1]));
         }
     }
     R

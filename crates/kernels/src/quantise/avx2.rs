@@ -42,6 +42,7 @@ fn store(whole: __m256i, form: Form, to: &mut [u8]) {
     match form {
         // SAFETY: there is room for sixteen numbers of sixteen bits.
         Form::Wide => unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), whole) },
+        Form::Fine => unreachable!("fine numbers are made of lines of bf16"),
         Form::Signed | Form::Raised => {
             let [low, high] = [_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole)];
             let flip = _mm_set1_epi8(form.flip().cast_signed());

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{LINE, Lines, Scale, WHOLE_MAX};
+use super::{FINE_MAX, Form, LINE, Lines, Scale, WHOLE_MAX};
 use crate::activations::{Activations, BLOCK, Layout};
 
 /// Quantises `rows` of either layout.
@@ -15,7 +15,11 @@ pub(super) fn fill(input: &Activations, rows: Range<usize>, mut to: Lines<'_>) {
             for line in (0..rows.len()).step_by(ROWS) {
                 let count = ROWS.min(rows.len() - line);
                 let from = Bf16Rows { values, stride: *stride, row: rows.start + line, count, blocks };
-                from.quantise(line, &mut to);
+                if to.form == Form::Fine {
+                    from.quantise_finely(line, &mut to);
+                } else {
+                    from.quantise(line, &mut to);
+                }
             }
         }
         Layout::Rows(values) => {
@@ -43,13 +47,7 @@ impl<'a> Bf16Rows<'a> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn quantise(self, line: usize, to: &mut Lines<'_>) {
-        let mut scales = [Scale::of(0); ROWS];
-        for (scale, sizes) in scales.iter_mut().zip(self.sizes()) {
-            *scale = scale_of_bf16(WHOLE_MAX, sizes);
-        }
-        for (to, scale) in to.scales[line..].iter_mut().zip(&scales[..self.count]) {
-            *to = scale.scale;
-        }
+        let scales = self.scales(WHOLE_MAX, &mut to.scales[line..]);
         let flip = _mm512_set1_epi8(to.form.flip().cast_signed());
         // Packing goes by lanes of 128 bits: eight of the one, eight of the other.
         let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
@@ -67,6 +65,34 @@ impl<'a> Bf16Rows<'a> {
                 store(to, _mm512_xor_si512(_mm512_permutexvar_epi64(order, packed), flip));
             }
         }
+    }
+
+    /// The same, block by block.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn quantise_finely(self, line: usize, to: &mut Lines<'_>) {
+        let scales = self.scales(FINE_MAX as f32, &mut to.scales[line..]);
+        for block in 0..self.blocks {
+            let to = &mut to.values[(block * to.stride + line) * LINE..][..self.count * LINE];
+            let lines = self.lines(block).chunks_exact(BLOCK);
+            for ((to, line), scale) in to.chunks_exact_mut(LINE).zip(lines).zip(&scales) {
+                store(to, whole_bf16(load_bf16(line), *scale));
+            }
+        }
+    }
+
+    /// The scale of each row for whole numbers of up to `whole_max`, also written to `to`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn scales(self, whole_max: f32, to: &mut [f32]) -> [Scale; ROWS] {
+        let mut scales = [Scale::of(0); ROWS];
+        for (scale, sizes) in scales.iter_mut().zip(self.sizes()) {
+            *scale = scale_of_bf16(whole_max, sizes);
+        }
+        for (to, scale) in to.iter_mut().zip(&scales[..self.count]) {
+            *to = scale.scale;
+        }
+        scales
     }
 
     /// The largest size of each row, in 32 parts.

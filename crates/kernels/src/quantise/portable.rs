@@ -21,6 +21,8 @@ pub(super) fn fill(input: &Activations, rows: Range<usize>, mut to: Lines<'_>) {
                 match form {
                     Form::Signed | Form::Raised => to[0] = whole.cast_unsigned() ^ form.flip(),
                     Form::Wide => to.copy_from_slice(&i16::from(whole).to_le_bytes()),
+                    #[cfg(target_arch = "x86_64")]
+                    Form::Fine => unreachable!("fine numbers are made of lines of bf16"),
                 }
             }
         }

@@ -32,8 +32,7 @@ impl Case {
         input.fill(&values, inputs);
         let linear = PackedLinear::new(tier, &ordered, inputs, &ordered_bias);
         let found = apply(&linear, &input, &mut Scratch::new(tier, 1, 32)).to_rows();
-        let (values, weights) = (twin::rounded(tier, &values), twin::rounded(tier, &weights));
-        let product = twin::linear(&values, &weights, inputs, &bias);
+        let product = twin::product(tier, &values, &weights, inputs, &bias);
         let bound = |size: f64| (inputs + 2) as f64 * size * 6e-8 + 1e-6;
         let product = product.into_iter().map(|(sum, size)| (sum, bound(size))).collect();
         Self { found, product, step: twin::half_step(tier) }

@@ -22,13 +22,12 @@ impl Case {
         let bias = twin::random(seed + 2, outputs);
         let mut input = Activations::new(tier, rows, inputs);
         input.fill(&values, inputs);
-        let (values, rounded) = (twin::rounded(tier, &values), twin::rounded(tier, &weights));
         Self {
             tier,
             linear: PackedLinear::new(tier, &weights, inputs, &bias),
             input,
             scratch: Scratch::new(tier, 1, 32),
-            expected: twin::linear(&values, &rounded, inputs, &bias),
+            expected: twin::product(tier, &values, &weights, inputs, &bias),
         }
     }
 
@@ -117,7 +116,7 @@ proptest! {
             let second = PackedLinear::new(tier, &weights, shape.2, &[]);
             let mut found = vec![0.0; shape.0 * 33];
             second.apply(&between, Output::Rows(&mut found), &mut case.scratch);
-            let expected = twin::linear(&between.to_rows(), &twin::rounded(tier, &weights), shape.2, &[]);
+            let expected = twin::product(tier, &between.to_rows(), &weights, shape.2, &[]);
             check(&found, expected.iter().map(|(sum, size)| (*sum, size * shape.2 as f64 * 6e-8 + 1e-6)))?;
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn half_step(tier: Tier) -> f64 {
 /// CPUs make whole numbers of them, of which as many squares as columns do not run over 31 bits. Six deviations of two
 /// roundings.
 pub(crate) fn half_step_of_score(tier: Tier, width: usize) -> f64 {
-    if tier.name() != "avx512-bf16" {
+    if !tier.multiplies_whole_numbers() {
         return 0.0;
     }
     let step = 2.0 / (f64::from(i32::MAX) / width as f64).sqrt();
@@ -102,6 +102,51 @@ pub(crate) fn attention(
     out
 }
 
+/// The same of what a tier makes of inputs and weights.
+pub(crate) fn product(
+    tier: Tier,
+    input: &[f32],
+    weights: &[f32],
+    inputs: usize,
+    bias: &[f32],
+) -> Vec<(f64, f64)> {
+    let (input, rounded) = (rounded(tier, input), rounded(tier, weights));
+    let products = linear(&input, &rounded, inputs, bias);
+    if !tier.multiplies_whole_numbers() {
+        return products;
+    }
+    let sums = whole_linear(&input, weights, inputs, bias);
+    sums.into_iter().zip(products).map(|(sum, (_, size))| (sum, size)).collect()
+}
+
+/// `x · Wᵀ + b` of whole numbers of sixteen bits: each row of inputs scaled by its largest value, the weights of each output so
+/// that no sum runs over 31 bits.
+fn whole_linear(input: &[f32], weights: &[f32], inputs: usize, bias: &[f32]) -> Vec<f64> {
+    const ROW_MAX: f32 = 4095.0;
+    let weights: Vec<_> = weights.chunks_exact(inputs).map(|row| whole_weights(row, ROW_MAX)).collect();
+    let mut found = Vec::new();
+    for (row, row_scale) in input.chunks_exact(inputs).map(|row| whole_row(row, ROW_MAX)) {
+        for (output, (weights, scale)) in weights.iter().enumerate() {
+            let sum: i64 = row.iter().zip(weights).map(|(x, w)| x * w).sum();
+            let bias = bias.get(output).copied().unwrap_or(0.0);
+            found.push(sum as f64 * row_scale * scale + f64::from(bias));
+        }
+    }
+    found
+}
+
+/// The weights of an output as whole numbers, and what one of them stands for.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number of sixteen bits, and a scale in f32")]
+fn whole_weights(row: &[f32], row_max: f32) -> (Vec<i64>, f64) {
+    let sizes: f64 = row.iter().map(|weight| f64::from(weight.abs())).sum();
+    let room = (f64::from(i32::MAX) / f64::from(row_max)).floor() * 0.999_99 - row.len() as f64 / 2.0;
+    let max = row.iter().fold(0.0_f32, |max, weight| max.max(weight.abs()));
+    let scale = ((sizes / room) as f32).max(max / 32767.0);
+    let whole = |weight: &f32| (weight / scale).round_ties_even();
+    let whole = row.iter().map(|weight| if scale > 0.0 { whole(weight) as i64 } else { 0 }).collect();
+    (whole, f64::from(scale))
+}
+
 /// `x · Wᵀ + b` of whole numbers: each row of both sides scaled by its largest value, sums exact.
 pub(crate) fn int8_linear(input: &[f32], weights: &[f32], inputs: usize, bias: &[f32]) -> Vec<f64> {
     let weights: Vec<_> = weights.chunks_exact(inputs).map(int8_row).collect();
@@ -116,13 +161,18 @@ pub(crate) fn int8_linear(input: &[f32], weights: &[f32], inputs: usize, bias: &
 }
 
 /// Whole numbers in -127 ..= 127, and what one of them stands for.
-#[expect(clippy::cast_possible_truncation, reason = "a whole number of at most 127")]
 fn int8_row(row: &[f32]) -> (Vec<i64>, f64) {
+    whole_row(row, 127.0)
+}
+
+/// The same up to `whole_max`.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number of at most sixteen bits")]
+fn whole_row(row: &[f32], whole_max: f32) -> (Vec<i64>, f64) {
     let max = row.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
     // What is smaller counts as zero.
-    let inverse = if max >= 1e-30 { 127.0 / max } else { 0.0 };
+    let inverse = if max >= 1e-30 { whole_max / max } else { 0.0 };
     let whole = row.iter().map(|value| (value * inverse).round_ties_even() as i64).collect();
-    (whole, f64::from(max) / 127.0)
+    (whole, f64::from(max) / f64::from(whole_max))
 }
 
 pub(crate) fn cosine(left: &[f32], right: &[f64]) -> f64 {
