@@ -37,8 +37,8 @@ pub(crate) enum Form {
     Raised,
     /// As int16.
     Wide,
-    #[cfg(target_arch = "x86_64")]
     /// As int16 of up to [`FINE_MAX`], 32 columns to a line, as they are in blocks of bf16.
+    #[cfg(target_arch = "x86_64")]
     Fine,
 }
 
@@ -51,8 +51,10 @@ impl Form {
     /// What the bits of an int8 are combined with by exclusive or.
     pub(crate) fn flip(self) -> u8 {
         match self {
+            Self::Signed | Self::Wide => 0,
+            #[cfg(target_arch = "x86_64")]
+            Self::Fine => 0,
             Self::Raised => 0x80,
-            _ => 0,
         }
     }
 
@@ -60,7 +62,9 @@ impl Form {
     pub(crate) fn line_bytes(self) -> usize {
         match self {
             Self::Signed | Self::Raised => LINE,
-            _ => 2 * LINE,
+            Self::Wide => 2 * LINE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Fine => 2 * LINE,
         }
     }
 }

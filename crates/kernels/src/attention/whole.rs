@@ -27,11 +27,13 @@ const STEP: usize = 2 * TILE;
 /// Lines of the weights of 32 keys: one for each query that is computed at once, and some to spare.
 const WEIGHTS_STRIDE: usize = BLOCK / 2;
 
-/// Steps of keys whose products are added up in whole numbers.
-const STEPS_TOGETHER: usize = 8;
+/// Keys whose products are added up in whole numbers.
+const KEYS_TOGETHER: u16 = 256;
+/// Steps of these.
+const STEPS_TOGETHER: usize = KEYS_TOGETHER as usize / BLOCK;
 
 /// The largest size of a value: sums of that many keys do not run over.
-const VALUE_MAX: i32 = i32::MAX / WEIGHT_MAX / (STEPS_TOGETHER * BLOCK) as i32;
+const VALUE_MAX: i32 = i32::MAX / WEIGHT_MAX / KEYS_TOGETHER as i32;
 
 /// The largest size of a query and a key of `width` columns: scores do not run over.
 fn query_max(width: usize) -> f32 {
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn sums_of_the_largest_numbers_do_not_run_over() {
-        let keys = (STEPS_TOGETHER * BLOCK) as u64;
+        let keys = u64::from(KEYS_TOGETHER);
         assert!(
             keys * u64::from(VALUE_MAX.unsigned_abs()) * u64::from(WEIGHT_MAX.unsigned_abs())
                 <= i32::MAX as u64
