@@ -19,6 +19,8 @@ pub(crate) mod between;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod factors;
 pub(crate) mod int8;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 pub(crate) mod portable;
 mod shares;
 #[cfg(target_arch = "x86_64")]
@@ -58,7 +60,8 @@ unsafe fn apply_share(
     scratch: &mut Scratch,
 ) {
     // SAFETY: as the caller says of the share. Weights in tiles are made for a tier with AMX bf16 or with bf16 in 512-bit
-    // registers, whole ones where there is VNNI as well, those in panels for one with AVX-512 or AVX2, and a tier proves that the CPU has it.
+    // registers, whole ones where there is VNNI as well, those in panels for one with AVX-512 or AVX2, and a tier proves
+    // that the CPU has it.
     unsafe {
         match (&linear.weights, &input.layout) {
             #[cfg(target_arch = "x86_64")]

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::between::{Ahead, Between};
 use super::factors::{self, Factors, Scaled};
+use super::pairs::{Bf16, Exact, Pairs, ToFloats, Whole};
 use super::{ROWS, Share, fetch_ahead};
 use crate::activations::BLOCK;
 use crate::output::avx512::kinds::Work;
@@ -18,106 +19,6 @@ use crate::packed::TILE;
 /// Products of more inputs finish a block before the next begins: what a block reads then fills the L1 cache, and what is
 /// read and written beside it is in its way.
 const INPUTS_BESIDE_MAX: usize = 512;
-
-/// What a pair of numbers of sixteen bits is, and how pairs are multiplied and added up.
-pub(crate) trait Pairs {
-    /// Sixteen sums.
-    type Sums: Copy;
-
-    /// # Safety
-    /// The CPU has AVX-512.
-    unsafe fn zeros() -> Self::Sums;
-
-    /// Adds the products of sixteen pairs, both of each to one sum.
-    ///
-    /// # Safety
-    /// The CPU has the instruction for it.
-    unsafe fn multiply_add(sums: Self::Sums, left: __m512i, right: __m512i) -> Self::Sums;
-
-    /// The sums as they are written.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512.
-    unsafe fn written(sums: Self::Sums) -> __m512;
-}
-
-/// Of bf16, sums f32.
-#[derive(Debug)]
-pub(crate) struct Bf16;
-
-/// Of int16, sums i32, which must not run over.
-#[derive(Debug)]
-pub(crate) struct Whole;
-
-/// The same, but sums stay i32.
-#[derive(Debug)]
-struct Exact;
-
-impl Pairs for Bf16 {
-    type Sums = __m512;
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn zeros() -> __m512 {
-        _mm512_setzero_ps()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn multiply_add(sums: __m512, left: __m512i, right: __m512i) -> __m512 {
-        _mm512_dpbf16_ps(sums, bf16(left), bf16(right))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn written(sums: __m512) -> __m512 {
-        sums
-    }
-}
-
-impl Pairs for Whole {
-    type Sums = __m512i;
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn zeros() -> __m512i {
-        _mm512_setzero_si512()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn multiply_add(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
-        _mm512_dpwssd_epi32(sums, left, right)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn written(sums: __m512i) -> __m512 {
-        _mm512_cvtepi32_ps(sums)
-    }
-}
-
-impl Pairs for Exact {
-    type Sums = __m512i;
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn zeros() -> __m512i {
-        _mm512_setzero_si512()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    unsafe fn multiply_add(sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
-        _mm512_dpwssd_epi32(sums, left, right)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn written(sums: __m512i) -> __m512 {
-        _mm512_castsi512_ps(sums)
-    }
-}
 
 /// Up to [`ROWS`] rows of pairs: each a line at every step of 32 inputs, `stride` lines from step to step.
 #[derive(Debug, Clone, Copy)]
@@ -157,7 +58,7 @@ impl Work for Product<'_, Scaled<'_>> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx512vnni")]
     unsafe fn with<E: Finish>(self) {
         // SAFETY: as the caller says.
-        unsafe { self.run::<Exact, E>() };
+        unsafe { self.run::<Whole<Exact>, E>() };
     }
 }
 
@@ -216,7 +117,7 @@ pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_st
 pub(crate) fn multiply_whole(left: Lines<'_>, panel: &[u16], sums: &mut [f32], sums_stride: usize) {
     assert!(left.rows > 0 && (left.rows - 1) * sums_stride + BLOCK <= sums.len());
     // SAFETY: there is room for these rows.
-    unsafe { multiply_beside::<Whole>(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
+    unsafe { multiply_beside::<Whole<ToFloats>>(left, panel, (sums.as_mut_ptr(), sums_stride), &mut ()) };
 }
 
 /// The same, while something else is done, all of it before the first sums are written. Compiled for the features of
