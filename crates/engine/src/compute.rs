@@ -9,6 +9,7 @@ use crate::error::LoadError;
 const AMX_TIER: &str = "amx-bf16";
 const AVX512_BF16_TIER: &str = "avx512-bf16";
 const AVX512_TIER: &str = "avx512";
+const AVX2_INT16_TIER: &str = "avx2-int16";
 const AVX2_TIER: &str = "avx2";
 const PORTABLE_TIER: &str = "portable";
 
@@ -18,11 +19,11 @@ pub enum Compute {
     /// float32 throughout.
     #[default]
     Float32,
-    /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16, or of sixteen-bit whole numbers where
-    /// the CPU multiplies those faster; all else is float32.
+    /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16, or of sixteen-bit whole numbers with
+    /// exact sums where the CPU multiplies those faster, or has nothing but AVX2; all else is float32.
     Bfloat16,
     /// Products of int8 values with exact sums: weights scaled by output, tokens as they come. All else is as in bfloat16
-    /// where the CPU multiplies that, float32 elsewhere.
+    /// where that is what the CPU is fastest with, float32 elsewhere.
     Int8,
 }
 
@@ -30,10 +31,17 @@ impl Compute {
     /// All there are, whether this CPU has them or not.
     pub const ALL: [Self; 3] = [Self::Int8, Self::Bfloat16, Self::Float32];
 
-    /// bfloat16 where this CPU, using `isa` only, multiplies it, which is faster than float32; else float32.
+    /// bfloat16 where this CPU, using `isa` only, has faster instructions for it than for float32; else float32.
     #[must_use]
     pub fn automatic(isa: Isa) -> Self {
-        Self::Bfloat16.tier(isa).map_or(Self::Float32, |_| Self::Bfloat16)
+        let place = |compute: Self| {
+            let tier = compute.tier(isa).ok()?;
+            Tier::available().iter().position(|available| *available == tier)
+        };
+        match (place(Self::Bfloat16), place(Self::Float32)) {
+            (Some(bfloat16), float32) if float32.is_none_or(|float32| bfloat16 < float32) => Self::Bfloat16,
+            _ => Self::Float32,
+        }
     }
 
     /// A word for it, in lower case.
@@ -66,12 +74,14 @@ impl Compute {
     fn tier(self, isa: Isa) -> Result<Tier, LoadError> {
         match (self, isa) {
             (Self::Bfloat16, Isa::Auto) => {
-                Ok(Tier::force(AMX_TIER).or_else(|_| Tier::force(AVX512_BF16_TIER))?)
+                let wide = Tier::force(AMX_TIER).or_else(|_| Tier::force(AVX512_BF16_TIER));
+                Ok(wide.or_else(|_| Tier::force(AVX2_INT16_TIER))?)
             }
             (Self::Bfloat16 | Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
             (Self::Bfloat16, Isa::Avx512) => Ok(Tier::force(AVX512_BF16_TIER)?),
-            (Self::Bfloat16, Isa::Avx2 | Isa::Portable) => {
-                Err(LoadError::Isa { compute: self.name(), needed: AVX512_BF16_TIER, forced: isa.name() })
+            (Self::Bfloat16 | Self::Int8, Isa::Avx2) => Ok(Tier::force(AVX2_INT16_TIER)?),
+            (Self::Bfloat16, Isa::Portable) => {
+                Err(LoadError::Isa { compute: self.name(), needed: AVX2_INT16_TIER, forced: isa.name() })
             }
             (Self::Float32, Isa::Auto) => {
                 let wide = Tier::force(AVX512_TIER).or_else(|_| Tier::force(AVX2_TIER));
@@ -84,7 +94,7 @@ impl Compute {
             (Self::Int8, Isa::Avx512) => {
                 Ok(Tier::force(AVX512_BF16_TIER).or_else(|_| Tier::force(AVX512_TIER))?)
             }
-            (Self::Float32 | Self::Int8, Isa::Avx2) => Ok(Tier::force(AVX2_TIER)?),
+            (Self::Float32, Isa::Avx2) => Ok(Tier::force(AVX2_TIER)?),
             (Self::Float32 | Self::Int8, Isa::Portable) => Ok(Tier::force(PORTABLE_TIER)?),
         }
     }
@@ -171,9 +181,13 @@ mod tests {
             }
         }
         let error = instructions(Compute::Bfloat16, Isa::Portable).unwrap_err();
-        assert!(error.contains("bfloat16 needs avx512-bf16") && error.contains("portable"), "{error}");
+        assert!(error.contains("bfloat16 needs avx2-int16") && error.contains("portable"), "{error}");
         match instructions(Compute::Bfloat16, Isa::Avx512) {
             Ok(found) => assert_eq!(found, "avx512-bf16"),
+            Err(error) => assert!(error.contains("which have"), "{error}"),
+        }
+        match instructions(Compute::Bfloat16, Isa::Avx2) {
+            Ok(found) => assert_eq!(found, "avx2-int16"),
             Err(error) => assert!(error.contains("which have"), "{error}"),
         }
     }
@@ -189,11 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn automatic_is_bfloat16_where_it_can_be_had() {
+    fn automatic_is_bfloat16_where_it_is_faster_than_float32() {
         assert_eq!(Compute::automatic(Isa::Portable), Compute::Float32);
         for isa in Isa::ALL {
-            let is_automatic = Compute::automatic(isa) == Compute::Bfloat16;
-            assert_eq!(is_automatic, instructions(Compute::Bfloat16, isa).is_ok(), "{isa:?}");
+            // Only floats of 512 bits are faster than whole numbers of sixteen in 256.
+            let both = [Compute::Bfloat16, Compute::Float32].map(|compute| instructions(compute, isa));
+            let is_faster = both[0].is_ok() && both != [Ok("avx2-int16"), Ok("avx512")];
+            assert_eq!(Compute::automatic(isa) == Compute::Bfloat16, is_faster, "{isa:?}");
         }
     }
 

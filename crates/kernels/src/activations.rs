@@ -50,7 +50,9 @@ impl Activations {
                 let count = width_max.div_ceil(BLOCK) * stride(rows_max) * BLOCK;
                 Layout::Blocks { values: Aligned::zeros(count), stride: 0 }
             }
-            Kind::Avx512 | Kind::Avx2 | Kind::Portable => Layout::Rows(Aligned::zeros(rows_max * width_max)),
+            Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => {
+                Layout::Rows(Aligned::zeros(rows_max * width_max))
+            }
         };
         Self { tier, rows: 0, width: 0, layout }
     }

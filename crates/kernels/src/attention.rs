@@ -202,6 +202,12 @@ unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scrat
             }
             #[cfg(target_arch = "x86_64")]
             (Layout::Rows(values), SharedLayout::Rows(out))
+                if matches!(scratch.text, Text::Tiles { whole: Some(_), .. }) =>
+            {
+                whole::avx2::attend(values, part, out, scratch);
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Layout::Rows(values), SharedLayout::Rows(out))
                 if matches!(scratch.text, Text::Panels { .. }) =>
             {
                 panels::attend(values, part, out, scratch);

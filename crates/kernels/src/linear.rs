@@ -85,6 +85,10 @@ unsafe fn apply_share(
                 whole::apply(linear, weights, input, (sink, share), scratch);
             }
             #[cfg(target_arch = "x86_64")]
+            (Weights::Whole(weights), Layout::Rows(_)) => {
+                whole::avx2::apply(linear, weights, input, (sink, share), scratch);
+            }
+            #[cfg(target_arch = "x86_64")]
             (Weights::Panels(PanelKind::Avx512, weights), Layout::Rows(left)) => {
                 let (depth, bias, sums) = (linear.inputs(), &linear.bias, &mut scratch.sums);
                 let product = avx512::Product { left, depth, weights, bias, sink, share, sums };
@@ -107,7 +111,7 @@ unsafe fn apply_share(
 fn rows_at_once(kind: Kind) -> usize {
     match kind {
         Kind::AmxBf16 | Kind::Portable => BLOCK,
-        Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS,
+        Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => ROWS,
     }
 }
 
@@ -132,12 +136,12 @@ fn fetch_ahead<T>(weights: *const T) {
 
 /// A line of the L1 and L2 caches of x86.
 #[cfg(target_arch = "x86_64")]
-const CACHE_LINE_BYTES: usize = 64;
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
 /// Fetches `count` lines into the L2 cache. Weights of a layer do not stay there from one pass to the next.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn fetch<T>(from: *const T, count: usize) {
+pub(crate) fn fetch<T>(from: *const T, count: usize) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     for line in 0..count {
         // SAFETY: a prefetch of any address is allowed and reads nothing that a program can see.

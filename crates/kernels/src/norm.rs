@@ -146,7 +146,7 @@ impl LayerNorm {
             Kind::Avx512 => unsafe { avx512::apply::<1>(self, rows) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above, of AVX2.
-            Kind::Avx2 => unsafe { portable::apply_avx2(self, rows) },
+            Kind::Avx2Int16 | Kind::Avx2 => unsafe { portable::apply_avx2(self, rows) },
             _ => portable::apply(self, rows),
         }
     }

@@ -8,8 +8,6 @@ use crate::crew::Team;
 use crate::linear::whole::WholeWeights;
 use crate::linear::{self, int8::Int8Weights};
 use crate::output::Output;
-#[cfg(target_arch = "x86_64")]
-use crate::tier::Bf16Kind;
 use crate::tier::{Kind, PanelKind, Tier};
 
 /// A linear layer `y = x · Wᵀ + b`, its weights packed for a tier.
@@ -52,10 +50,8 @@ impl PackedLinear {
     pub fn new(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Bf16 if tier.bf16_kind() == Some(Bf16Kind::Whole) => {
-                Weights::Whole(WholeWeights::new(weights, inputs))
-            }
-            Kind::AmxBf16 | Kind::Avx512Bf16 => {
+            _ if tier.multiplies_whole_numbers() => Weights::Whole(WholeWeights::new(weights, inputs)),
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx2Int16 => {
                 Weights::Tiles(tiles(weights, inputs, |_, weight| to_bf16(weight)))
             }
             Kind::Avx512 => Weights::Panels(PanelKind::Avx512, panels(weights, inputs)),

@@ -16,7 +16,7 @@ use crate::linear::amx::{Numbers, Tiles, repeat};
 use crate::linear::int8::{self, STEP};
 use crate::linear::portable::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
-use crate::linear::{Left, ROWS, bf16, multiply};
+use crate::linear::{Left, ROWS, bf16, multiply, whole};
 use crate::quantise::LINE;
 #[cfg(target_arch = "x86_64")]
 use crate::tier::{Bf16Kind, PanelKind};
@@ -102,6 +102,8 @@ fn run(tier: Tier, runs: u32) -> f64 {
             ROWS
         }
         #[cfg(target_arch = "x86_64")]
+        Kind::Avx2Int16 => pairs(runs),
+        #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => panels(PanelKind::Avx512, runs),
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 => panels(PanelKind::Avx2, runs),
@@ -128,6 +130,20 @@ fn panels(kind: PanelKind, runs: u32) -> usize {
     let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
     for _ in 0..2 * runs {
         multiply(kind, left, &panel, (&mut sums, BLOCK));
+    }
+    std::hint::black_box(&sums);
+    ROWS
+}
+
+/// `runs` times whole numbers of sixteen bits; says how many rows.
+#[cfg(target_arch = "x86_64")]
+fn pairs(runs: u32) -> usize {
+    let [left, panel] = [ROWS, BLOCK].map(|lines| filled(lines * DEPTH, |number| (number >> 16) as u16));
+    let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
+    let left = whole::avx2::Left { values: &left, stride: ROWS, rows: ROWS };
+    for _ in 0..runs {
+        // SAFETY: the tier proves that the CPU has AVX2. Any bits are whole numbers.
+        unsafe { whole::avx2::multiply(left, &panel, whole::avx2::End::Floats, (&mut sums, BLOCK)) };
     }
     std::hint::black_box(&sums);
     ROWS

@@ -8,7 +8,7 @@
 //! NaN, and with it everything that is made of the row.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod portable;
@@ -56,6 +56,15 @@ impl Form {
             Self::Fine => 0,
             Self::Raised => 0x80,
         }
+    }
+
+    /// Whether numbers are larger than those of eight bits.
+    #[cfg(test)]
+    fn is_fine(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Fine;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// Bytes of [`LINE`] columns.
@@ -113,7 +122,9 @@ impl Quantised {
         match (form, input.tier().kind()) {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX2, which all have that have AVX-512.
-            (Form::Wide, Kind::Avx512) | (_, Kind::Avx2) => unsafe { avx2::fill(input, rows, to) },
+            (Form::Wide, Kind::Avx512) | (_, Kind::Avx2Int16 | Kind::Avx2) => unsafe {
+                avx2::fill(input, rows, to);
+            },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the tier proves that the CPU has AVX-512.
             (Form::Signed | Form::Raised | Form::Fine, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {
@@ -219,19 +230,26 @@ mod tests {
         let (lines, stride) = quantised.lines();
         let places = (0..input.rows()).flat_map(|row| (0..input.width()).map(move |column| (row, column)));
         let value = |(row, column): (usize, usize)| {
-            let number_bytes = form.line_bytes() / LINE;
-            let number = (column / LINE * stride + row) * LINE + column % LINE;
-            // The low byte of what is within -127 ..= 127 says all of it.
-            let bits = lines[number * number_bytes] ^ form.flip();
-            f32::from(bits.cast_signed()) * quantised.scales()[row]
+            let columns = if form.is_fine() { BLOCK } else { LINE };
+            let number = (column / columns * stride + row) * columns + column % columns;
+            let bytes = &lines[number * form.line_bytes() / LINE..];
+            let whole = match form.line_bytes() / LINE {
+                1 => i16::from((bytes[0] ^ form.flip()).cast_signed()),
+                _ => i16::from_le_bytes([bytes[0], bytes[1]]),
+            };
+            f32::from(whole) * quantised.scales()[row]
         };
         places.map(value).collect()
     }
 
     /// Those that a tier may be asked for.
     fn forms(tier: crate::Tier) -> Vec<Form> {
-        let wide = ["avx512", "avx2"].contains(&tier.name()).then_some(Form::Wide);
-        [Form::Signed, Form::Raised].into_iter().chain(wide).collect()
+        let wide = ["avx512", "avx2-int16", "avx2"].contains(&tier.name()).then_some(Form::Wide);
+        #[cfg(target_arch = "x86_64")]
+        let fine = ["avx512-bf16", "avx2-int16"].contains(&tier.name()).then_some(Form::Fine);
+        #[cfg(not(target_arch = "x86_64"))]
+        let fine = None;
+        [Form::Signed, Form::Raised].into_iter().chain(wide).chain(fine).collect()
     }
 
     fn filled(tier: crate::Tier, values: &[f32], width: usize) -> Activations {
@@ -267,7 +285,8 @@ mod tests {
                     for (found, given) in found.chunks_exact(width).zip(given.chunks_exact(width)) {
                         let max = given.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
                         for (found, given) in found.iter().zip(given) {
-                            prop_assert!((found - given).abs() <= max * (0.5001 / 127.0), "{found} is not {given}");
+                            let steps = if form.is_fine() { 4095.0 } else { 127.0 };
+                            prop_assert!((found - given).abs() <= max * (0.501 / steps), "{found} is not {given}");
                         }
                     }
                 }

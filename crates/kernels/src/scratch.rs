@@ -4,7 +4,7 @@ use crate::activations::BLOCK;
 use crate::aligned::Aligned;
 use crate::linear::{ROWS, ROWS_TOGETHER, TILE_ROWS_TOGETHER_MAX, portable};
 use crate::quantise::Quantised;
-use crate::tier::{Bf16Kind, Kind, PanelKind, Tier};
+use crate::tier::{Kind, PanelKind, Tier};
 
 /// What one thread needs beside inputs and outputs. Taken once; kernels never allocate.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ impl Scratch {
         let panels =
             |kind| Text::Panels { kind, keys: Aligned::zeros(packed), values: Aligned::zeros(packed) };
         let text = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 => Text::Tiles {
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx2Int16 => Text::Tiles {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
-                whole: (tier.bf16_kind() == Some(Bf16Kind::Whole)).then(|| Self::whole_queries(head_width)),
+                whole: tier.multiplies_whole_numbers().then(|| Self::whole_queries(head_width)),
             },
             Kind::Avx512 => panels(PanelKind::Avx512),
             Kind::Avx2 => panels(PanelKind::Avx2),
@@ -63,7 +63,7 @@ impl Scratch {
         };
         let sums = match tier.kind() {
             Kind::AmxBf16 => TILE_ROWS_TOGETHER_MAX * BLOCK,
-            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
+            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
             Kind::Portable => (portable::ROWS * portable::COLUMNS).max(BLOCK * head_width),
         };
         Self {

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Avx512Bf16,
     /// f32 in 512-bit registers.
     Avx512,
+    /// Products of int16 in 256-bit registers, sums exact, the rest f32 in such registers.
+    Avx2Int16,
     /// f32 in 256-bit registers.
     Avx2,
     /// f32, plain Rust.
@@ -68,7 +70,8 @@ pub enum TierError {
     },
 }
 
-const KINDS: [Kind; 5] = [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Avx2, Kind::Portable];
+const KINDS: [Kind; 6] =
+    [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Avx2Int16, Kind::Avx2, Kind::Portable];
 
 impl Kind {
     fn name(self) -> &'static str {
@@ -76,6 +79,7 @@ impl Kind {
             Self::AmxBf16 => "amx-bf16",
             Self::Avx512Bf16 => "avx512-bf16",
             Self::Avx512 => "avx512",
+            Self::Avx2Int16 => "avx2-int16",
             Self::Avx2 => "avx2",
             Self::Portable => "portable",
         }
@@ -87,7 +91,7 @@ impl Kind {
             Self::AmxBf16 => x86::has_amx_bf16(),
             Self::Avx512Bf16 => x86::has_avx512_bf16(),
             Self::Avx512 => x86::has_avx512(),
-            Self::Avx2 => x86::has_avx2(),
+            Self::Avx2Int16 | Self::Avx2 => x86::has_avx2(),
             Self::Portable => true,
         }
     }
@@ -111,7 +115,7 @@ impl Tier {
         KINDS.into_iter().filter(|kind| kind.is_available()).map(Self).collect()
     }
 
-    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512`, `avx2` or `portable`.
+    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512`, `avx2-int16`, `avx2` or `portable`.
     ///
     /// # Errors
     /// If there is no such name, or this CPU or its kernel does not offer it; the error names what there is.
@@ -128,7 +132,7 @@ impl Tier {
 
     /// The names of all tiers, had here or not, the fastest first.
     #[must_use]
-    pub fn names() -> [&'static str; 5] {
+    pub fn names() -> [&'static str; 6] {
         KINDS.map(Kind::name)
     }
 
@@ -138,19 +142,20 @@ impl Tier {
         self.0.name()
     }
 
-    /// Whether what enters a product is rounded to bfloat16 or less.
+    /// Whether what passes from kernel to kernel is rounded to bfloat16.
     #[must_use]
     pub fn rounds_to_bfloat16(self) -> bool {
         match self.0 {
             Kind::AmxBf16 | Kind::Avx512Bf16 => true,
-            Kind::Avx512 | Kind::Avx2 | Kind::Portable => false,
+            Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => false,
         }
     }
 
-    /// Whether what this tier makes of bfloat16 products is whole numbers of sixteen bits, rows and weights scaled.
+    /// Whether products that need no more than the precision of bfloat16 are of whole numbers of sixteen bits, rows and weights
+    /// scaled.
     #[must_use]
     pub fn multiplies_whole_numbers(self) -> bool {
-        self.bf16_kind() == Some(Bf16Kind::Whole)
+        self.0 == Kind::Avx2Int16 || self.bf16_kind() == Some(Bf16Kind::Whole)
     }
 
     /// How a tier with bf16 in 512-bit registers multiplies what is packed on the way. CPUID is slow in a virtual machine:
@@ -160,7 +165,7 @@ impl Tier {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Bf16 if x86::is_intel() && x86::has_vnni() => Some(Bf16Kind::Whole),
             Kind::Avx512Bf16 => Some(Bf16Kind::Pairs),
-            Kind::AmxBf16 | Kind::Avx512 | Kind::Avx2 | Kind::Portable => None,
+            Kind::AmxBf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => None,
         }
     }
 
@@ -195,7 +200,7 @@ mod tests {
         let error = Tier::force("sse9").unwrap_err().to_string();
         assert_eq!(
             error,
-            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, avx2, portable"
+            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, avx2-int16, avx2, portable"
         );
     }
 }

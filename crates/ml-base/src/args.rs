@@ -16,12 +16,13 @@ use crate::model::SourceArgs;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// bfloat16 where the CPU multiplies it (AMX tiles or AVX512-BF16), else float32.
+    /// bfloat16 where the CPU is faster with it (AMX tiles, AVX512-BF16, or AVX2 without AVX-512), else float32.
     #[default]
     Auto,
     /// float32 throughout.
     Float32,
-    /// Products of bfloat16 values, sums in float32; refused where the CPU has neither AMX tiles nor AVX512-BF16.
+    /// Products of bfloat16 values, or of whole numbers of sixteen bits, which are as near to float32; refused where the CPU has
+    /// no AVX2.
     Bfloat16,
     /// Products of int8 values, scaled by output and by token, sums exact; on any CPU.
     Int8,
@@ -37,7 +38,7 @@ pub enum CpuIsa {
     Amx,
     /// AVX-512, with its bfloat16 and, for int8, VNNI where they are there; never tiles.
     Avx512,
-    /// AVX2 and FMA, for float32 and int8, the latter by VNNI of that width where it is there; never 512 bits.
+    /// AVX2 and FMA, int8 by VNNI of that width where it is there; never 512 bits.
     Avx2,
     /// Plain code, on any CPU.
     Portable,
@@ -160,7 +161,7 @@ pub struct ServeArgs {
     /// Device to compute on: `auto` or `cpu`
     #[arg(long, env = "ML_BASE_DEVICE", default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// Precision to compute in; `auto` is bfloat16 where the CPU multiplies it (AMX tiles or AVX512-BF16), else float32
+    /// Precision to compute in; `auto` is bfloat16 where the CPU is faster with it (AMX tiles, AVX512-BF16, or AVX2 without AVX-512), else float32
     #[arg(long, env = "ML_BASE_DTYPE", value_enum, default_value_t, value_name = "NAME")]
     pub dtype: Dtype,
     /// Instructions to compute with, where not the fastest of this CPU

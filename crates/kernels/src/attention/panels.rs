@@ -82,7 +82,7 @@ const LANES: usize = 8;
 /// Swaps rows and columns: first within four rows and each half of a row, then the halves.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transposed(rows: [__m256; LANES]) -> [__m256; LANES] {
+pub(super) fn transposed(rows: [__m256; LANES]) -> [__m256; LANES] {
     const LOW: i32 = 0b01_00_01_00;
     const HIGH: i32 = 0b11_10_11_10;
     let fours = |[a, b, c, d]: [__m256; 4]| {

@@ -7,6 +7,8 @@
 //! For CPUs that multiply pairs of whole numbers faster than those of bf16. Twelve bits or more of queries and keys, and ten of
 //! values, are as fine as the eight of bf16 for all that is within a few powers of two of the largest.
 
+pub(super) mod avx2;
+
 use std::arch::x86_64::*;
 
 use super::bf16::divide;

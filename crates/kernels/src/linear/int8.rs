@@ -216,7 +216,7 @@ impl<'a> Product<'a> {
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx512 => for_rows(sink.ending, ToRows(Block { product: *self, sink, place, whole })),
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => {
+                Kind::Avx2Int16 | Kind::Avx2 => {
                     avx2::to_floats(whole, outputs, rows, floats);
                     output::portable::finish_avx2(sink, self.in_whole(place), (floats, BLOCK), self.bias);
                 }

@@ -2,6 +2,10 @@
 //!
 //! A row of inputs has twelve bits beside the sign. The weights of an output have as many as its sums of 31 bits leave: that
 //! depends on the sum of their sizes, not on the largest that there could be, and is known when they are packed.
+//!
+//! Here in 512-bit registers, on rows of bf16; in [`avx2`] on rows of f32.
+
+pub(crate) mod avx2;
 
 use super::Share;
 use super::bf16::Product;
@@ -113,7 +117,7 @@ mod tests {
     use crate::convert::{from_bf16, to_bf16};
     use crate::output::Output;
     use crate::testing;
-    use crate::tier::Int8Kind;
+    use crate::tier::{Int8Kind, Tier};
 
     proptest! {
         #[test]
@@ -131,13 +135,12 @@ mod tests {
     #[test]
     fn product_is_that_of_floats_to_half_of_a_step_of_bf16() {
         let test = "product_is_that_of_floats_to_half_of_a_step_of_bf16";
-        let tiers = testing::tiers(test);
-        let Some(&tier) = tiers.iter().find(|tier| tier.name() == "avx512-bf16") else { return };
-        if !testing::int8_kinds(test).contains(&Int8Kind::Vnni) {
-            return;
-        }
-        for (rows, inputs, outputs) in
-            [(1, 1, 1), (13, 100, 33), (40, 384, 64), (200, 1536, 40), (3, 3072, 65)]
+        let has_vnni = testing::int8_kinds(test).contains(&Int8Kind::Vnni);
+        let can = |tier: &Tier| tier.name() == "avx2-int16" || tier.name() == "avx512-bf16" && has_vnni;
+        let shapes = [(1, 1, 1), (13, 100, 33), (40, 384, 64), (200, 1536, 40), (3, 3072, 65)];
+        let tiers: Vec<Tier> = testing::tiers(test).into_iter().filter(can).collect();
+        for (tier, (rows, inputs, outputs)) in
+            tiers.into_iter().flat_map(|tier| shapes.map(|shape| (tier, shape)))
         {
             let number = |place: usize| ((place * 7919 % 1009) as f32 / 504.5 - 1.0) * 0.5;
             let values: Vec<f32> =
@@ -153,7 +156,11 @@ mod tests {
                     let products = || row.iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w));
                     let (sum, size) =
                         (products().sum::<f64>(), products().map(|product| product.abs()).sum::<f64>());
-                    assert!((f64::from(*found) - sum).abs() <= size / 512.0, "{inputs}: {found}, not {sum}");
+                    assert!(
+                        (f64::from(*found) - sum).abs() <= size / 512.0,
+                        "{} {inputs}: {found}, not {sum}",
+                        tier.name()
+                    );
                 }
             }
         }

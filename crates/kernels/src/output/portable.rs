@@ -1,6 +1,6 @@
 //! Finishing sums in plain Rust, 32 columns at a time, written so that the compiler makes vectors of them.
 
-use super::{Ending, Place, Sink, gate, rotate};
+use super::{Ending, Gate, Place, Sink, gate, rotate};
 use crate::activations::BLOCK;
 use crate::gelu::gelu;
 use crate::multiply_add::{MultiplyAdd, Separate};
@@ -26,41 +26,110 @@ pub(crate) unsafe fn finish_avx2(sink: Sink<'_>, place: Place, sums: (&[f32], us
 }
 
 #[inline(always)]
-unsafe fn finish_with<M: MultiplyAdd>(
+unsafe fn finish_with<M: MultiplyAdd>(sink: Sink<'_>, place: Place, sums: (&[f32], usize), bias: &[f32]) {
+    // SAFETY: as the caller says.
+    unsafe {
+        match sink.ending {
+            Ending::Rows | Ending::Activations => finish_rows::<M>(Written, sink, place, sums, bias),
+            Ending::AddTo => finish_rows::<M>(Added, sink, place, sums, bias),
+            Ending::Gelu => finish_rows::<M>(Gelu, sink, place, sums, bias),
+            Ending::Gated(gate) => finish_rows::<M>(gate, sink, place, sums, bias),
+            Ending::Rotated(rotation) => match rotation.of_panel(place.panel, place.row) {
+                Some(angles) => {
+                    finish_rows::<M>(Turned { angles, width: rotation.width }, sink, place, sums, bias);
+                }
+                None => finish_rows::<M>(Written, sink, place, sums, bias),
+            },
+        }
+    }
+}
+
+/// What becomes of the sums of a row, bias added.
+trait Finish {
+    /// `index` is counted from the first row of the place.
+    fn row<M: MultiplyAdd>(&self, values: [f32; BLOCK], index: usize, to: &mut [f32]);
+}
+
+/// Each kind by itself, so that none asks at each row what it is.
+///
+/// # Safety
+/// As of [`finish`].
+#[inline(always)]
+unsafe fn finish_rows<M: MultiplyAdd>(
+    finish: impl Finish,
     sink: Sink<'_>,
     place: Place,
     (sums, stride): (&[f32], usize),
     bias: &[f32],
 ) {
-    let columns = sink.columns(place.panel);
     let bias = &bias[place.panel * BLOCK..][..BLOCK];
-    for (row, sums) in sums.chunks(stride).take(place.rows).enumerate() {
+    for (index, sums) in sums.chunks(stride).take(place.rows).enumerate() {
         let mut values = [0.0; BLOCK];
-        for ((value, sum), bias) in values.iter_mut().zip(sums).zip(bias) {
+        for ((value, sum), bias) in values.iter_mut().zip(&sums[..BLOCK]).zip(bias) {
             *value = sum + bias;
         }
-        let place = Place { row: place.row + row, rows: 1, ..place };
         // SAFETY: as the caller says.
-        let to = unsafe { sink.row_part(place) };
-        match sink.ending {
-            Ending::Rows | Ending::Activations => write(to, &values),
-            Ending::AddTo if columns == BLOCK => add(to, &values),
-            Ending::AddTo => to.iter_mut().zip(&values).for_each(|(to, value)| *to += value),
-            Ending::Gelu => {
-                // Not `map`, which is not always made part of the code for this CPU.
-                for value in &mut values {
-                    *value = gelu::<M>(*value);
-                }
-                write(to, &values);
-            }
-            Ending::Gated(gate) => gate::portable::<M>(gate, &values, to),
-            Ending::Rotated(rotation) => {
-                if let Some(angles) = rotation.of_panel(place.panel, place.row) {
-                    rotate::portable::<M>(&mut values, angles);
-                }
-                write(to, &values);
-            }
+        let to = unsafe { sink.row_part(Place { row: place.row + index, rows: 1, ..place }) };
+        finish.row::<M>(values, index, to);
+    }
+}
+
+struct Written;
+
+struct Added;
+
+struct Gelu;
+
+/// Turned by the angles of the first row and those behind them, `width` apart.
+struct Turned<'a> {
+    angles: &'a [f32],
+    width: usize,
+}
+
+impl Finish for Written {
+    #[inline(always)]
+    fn row<M: MultiplyAdd>(&self, values: [f32; BLOCK], _index: usize, to: &mut [f32]) {
+        write(to, &values);
+    }
+}
+
+impl Finish for Added {
+    #[inline(always)]
+    fn row<M: MultiplyAdd>(&self, mut values: [f32; BLOCK], _index: usize, to: &mut [f32]) {
+        // A copy, of which the compiler knows that it lies elsewhere than what is written.
+        let mut before = [0.0; BLOCK];
+        match <&[f32; BLOCK]>::try_from(&*to) {
+            Ok(to) => before = *to,
+            Err(_) => before.iter_mut().zip(&*to).for_each(|(before, to)| *before = *to),
         }
+        values.iter_mut().zip(before).for_each(|(value, before)| *value += before);
+        write(to, &values);
+    }
+}
+
+impl Finish for Gelu {
+    #[inline(always)]
+    fn row<M: MultiplyAdd>(&self, mut values: [f32; BLOCK], _index: usize, to: &mut [f32]) {
+        // Not `map`, which is not always made part of the code for this CPU.
+        for value in &mut values {
+            *value = gelu::<M>(*value);
+        }
+        write(to, &values);
+    }
+}
+
+impl Finish for Gate {
+    #[inline(always)]
+    fn row<M: MultiplyAdd>(&self, values: [f32; BLOCK], _index: usize, to: &mut [f32]) {
+        gate::portable::<M>(*self, &values, to);
+    }
+}
+
+impl Finish for Turned<'_> {
+    #[inline(always)]
+    fn row<M: MultiplyAdd>(&self, mut values: [f32; BLOCK], index: usize, to: &mut [f32]) {
+        rotate::portable::<M>(&mut values, &self.angles[index * self.width..]);
+        write(to, &values);
     }
 }
 
@@ -84,9 +153,4 @@ fn write(to: &mut [f32], values: &[f32; BLOCK]) {
         Ok(to) => *to = *values,
         Err(_) => to.iter_mut().zip(values).for_each(|(to, value)| *to = *value),
     }
-}
-
-#[inline(always)]
-fn add(to: &mut [f32], values: &[f32; BLOCK]) {
-    to[..BLOCK].iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }

@@ -9,7 +9,7 @@ pub(crate) enum Int8Kind {
     Amx,
     /// 512-bit registers, unsigned times signed.
     Vnni,
-    /// 256-bit registers, unsigned times signed: only in the tier of those registers.
+    /// 256-bit registers, unsigned times signed: only in the tiers of those registers.
     AvxVnni,
     /// 256-bit registers, pairs of sixteen bits; the tier that runs everywhere may use them as well: gemm does.
     Avx2,
@@ -36,9 +36,9 @@ impl Int8Kind {
         match self {
             Self::Amx => tier == Kind::AmxBf16,
             Self::Vnni => matches!(tier, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512),
-            Self::AvxVnni => tier == Kind::Avx2,
+            Self::AvxVnni => matches!(tier, Kind::Avx2Int16 | Kind::Avx2),
             // No CPU is known that multiplies bf16 and has no VNNI.
-            Self::Avx2 => matches!(tier, Kind::Avx512 | Kind::Avx2 | Kind::Portable),
+            Self::Avx2 => matches!(tier, Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable),
             Self::Portable => true,
         }
     }
@@ -83,8 +83,11 @@ mod tests {
     fn only_the_tier_with_tiles_multiplies_int8_in_tiles() {
         for tier in Tier::available() {
             assert!(tier.int8_name() != "amx-int8" || tier.name() == "amx-bf16");
-            assert!(tier.int8_name() != "avx512-vnni" || !["avx2", "portable"].contains(&tier.name()));
-            assert!(tier.int8_name() != "avx-vnni" || tier.name() == "avx2");
+            assert!(
+                tier.int8_name() != "avx512-vnni"
+                    || !["avx2-int16", "avx2", "portable"].contains(&tier.name())
+            );
+            assert!(tier.int8_name() != "avx-vnni" || tier.name().starts_with("avx2"));
             assert!(tier.int8_name() != "portable-int8" || tier.name() == "portable");
         }
     }

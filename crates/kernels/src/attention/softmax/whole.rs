@@ -6,6 +6,8 @@
 //! ```
 //! Weights are within 0.04 % of the power times one factor that a row has in common, and within half of one.
 
+pub(crate) mod avx2;
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 
