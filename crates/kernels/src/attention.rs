@@ -185,8 +185,8 @@ unsafe fn attend_share(
 /// # Safety
 /// Nobody else writes to this part of `out`, and tiles are configured where the tier has some.
 unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scratch: &mut Scratch) {
-    // SAFETY: as the caller says. Blocks are the layout of the tiers with bf16 only, and panels that of AVX-512; a tier
-    // proves that the CPU has it.
+    // SAFETY: as the caller says. Blocks are the layout of the tiers with bf16 only, panels that of AVX-512 and AVX2, and whole
+    // numbers beside rows that of AVX2; a tier proves that the CPU has it.
     unsafe {
         match (&qkv.layout, out) {
             #[cfg(target_arch = "x86_64")]
