@@ -140,7 +140,7 @@ fn panels(kind: PanelKind, runs: u32) -> usize {
 fn pairs(runs: u32) -> usize {
     let [left, panel] = [ROWS, BLOCK].map(|lines| filled(lines * DEPTH, |number| (number >> 16) as u16));
     let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
-    let left = whole::avx2::Left { values: &left, stride: ROWS, rows: ROWS };
+    let left = bf16::Lines { values: &left, stride: ROWS, rows: ROWS };
     for _ in 0..runs {
         // SAFETY: the tier proves that the CPU has AVX2. Any bits are whole numbers.
         unsafe { whole::avx2::multiply(left, &panel, whole::avx2::End::Floats, (&mut sums, BLOCK)) };

@@ -20,7 +20,7 @@ use crate::packed::TILE;
 /// read and written beside it is in its way.
 const INPUTS_BESIDE_MAX: usize = 512;
 
-/// Up to [`ROWS`] rows of pairs: each a line at every step of 32 inputs, `stride` lines from step to step.
+/// Rows of pairs: each a line at every step of 32 inputs, `stride` lines from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lines<'a> {
     pub(crate) values: &'a [u16],

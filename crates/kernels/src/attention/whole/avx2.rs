@@ -6,9 +6,10 @@ use super::super::panels::transposed;
 use super::super::sight::Sight;
 use super::super::softmax::whole::{WEIGHT_MAX, avx2::weigh};
 use super::super::{Heads, Part};
-use super::{STEP, WEIGHTS_STRIDE, query_max};
+use super::{STEP, WEIGHTS_STRIDE, Written, query_max};
 use crate::activations::BLOCK;
-use crate::linear::whole::avx2::{End, Left, multiply};
+use crate::linear::bf16::Lines;
+use crate::linear::whole::avx2::{End, multiply};
 use crate::linear::{CACHE_LINE_BYTES, ROWS, fetch};
 use crate::packed::TILE;
 use crate::quantise::Scale;
@@ -109,7 +110,7 @@ pub(in super::super) unsafe fn attend(
         let factors = weighed.map(|sum| value_scale / sum);
         let seen = sight.blocks();
         for (step, values) in values.chunks_exact(blocks * STEP).enumerate() {
-            let weights = Left { values: weights, stride: WEIGHTS_STRIDE, rows };
+            let weights = Lines { values: weights, stride: WEIGHTS_STRIDE, rows };
             add_up(weights, &values[seen.start * STEP..seen.end * STEP], sums);
             for (row, (sums, factor)) in sums.chunks_exact(BLOCK).zip(&factors).take(rows).enumerate() {
                 let at = (start + query + row) * heads.hidden() + columns[0] + step * BLOCK;
@@ -175,11 +176,11 @@ fn store(to: &mut [u16], numbers: __m256i) {
 /// The weights of some queries times the values of the keys they see, into `sums` `(rows, 32)`.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add_up(weights: Left<'_>, values: &[u16], sums: &mut [f32]) {
+fn add_up(weights: Lines<'_>, values: &[u16], sums: &mut [f32]) {
     let (sums, more) = sums.split_at_mut(ROWS * BLOCK);
     for (index, values) in values.chunks(STRETCH).enumerate() {
         let lines = &weights.values[index * (STRETCH / STEP) * WEIGHTS_STRIDE * BLOCK..];
-        let weights = Left { values: lines, ..weights };
+        let weights = Lines { values: lines, ..weights };
         if index == 0 {
             multiply(weights, values, End::Floats, (sums, BLOCK));
         } else {
@@ -200,14 +201,6 @@ struct Shared<'a> {
     key_scale: f32,
 }
 
-/// What a group of queries writes to.
-#[derive(Debug)]
-struct Written<'a> {
-    queries: &'a mut [u16],
-    scores: &'a mut [f32],
-    weights: &'a mut [u16],
-}
-
 impl Shared<'_> {
     /// Writes the weights of up to [`ROWS`] queries and gives the sum of those of each.
     #[inline]
@@ -217,7 +210,7 @@ impl Shared<'_> {
         let seen = sight.blocks();
         let (stride, steps) = (seen.len() * BLOCK, self.heads.width / BLOCK);
         let scales = self.quantise_queries(query, rows, queries).map(|scale| scale * self.key_scale);
-        let left = Left { values: queries, stride: ROWS, rows };
+        let left = Lines { values: queries, stride: ROWS, rows };
         for (index, block) in seen.enumerate() {
             let keys = &self.keys[block * steps * STEP..][..steps * STEP];
             multiply(left, keys, End::Floats, (&mut scores[index * BLOCK..], stride));

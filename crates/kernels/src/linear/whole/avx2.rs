@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 
 use super::WholeWeights;
 use crate::activations::{Activations, BLOCK};
+use crate::linear::bf16::Lines;
 use crate::linear::{Share, fetch_ahead};
 use crate::output::{Place, Sink, portable};
 use crate::packed::{PackedLinear, TILE};
@@ -31,14 +32,6 @@ const ROWS_TOGETHER: usize = 96;
 /// Steps of 32 inputs that all these rows are multiplied with before the next ones are read: their weights for sixteen
 /// outputs stay in the L1 cache.
 const STRETCH: usize = 16;
-
-/// Quantised rows: each a line at every step of 32 inputs, `stride` lines from step to step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Left<'a> {
-    pub(crate) values: &'a [u16],
-    pub(crate) stride: usize,
-    pub(crate) rows: usize,
-}
 
 /// What is written of whole sums.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +66,7 @@ pub(in crate::linear) unsafe fn apply(
             let outputs = &weights.scales[panel * BLOCK..][..BLOCK];
             for row in (0..quantised.len()).step_by(ROWS_TOGETHER) {
                 let rows = ROWS_TOGETHER.min(quantised.len() - row);
-                let left = Left { values: &values[row * BLOCK..], stride, rows };
+                let left = Lines { values: &values[row * BLOCK..], stride, rows };
                 let end = End::Scaled { rows: &lines.scales()[row..], outputs };
                 let place = Place { row: first + row, rows, panel };
                 // SAFETY: as the caller says.
@@ -92,11 +85,11 @@ pub(in crate::linear) unsafe fn apply(
 /// # Panics
 /// If a slice is too short for the shape.
 #[target_feature(enable = "avx2")]
-pub(crate) fn multiply(left: Left<'_>, panel: &[u16], end: End<'_>, (sums, stride): (&mut [f32], usize)) {
+pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], end: End<'_>, (sums, stride): (&mut [f32], usize)) {
     let last = (panel.len() - 1) / (STRETCH * 2 * TILE);
     for tile in 0..BLOCK / OUTPUTS {
         for (stretch, panel) in panel.chunks(STRETCH * 2 * TILE).enumerate() {
-            let left = Left { values: &left.values[stretch * STRETCH * left.stride * BLOCK..], ..left };
+            let left = Lines { values: &left.values[stretch * STRETCH * left.stride * BLOCK..], ..left };
             let part = Part { tile, is_first: stretch == 0, end: (stretch == last).then_some(end) };
             part.multiply(left, &panel[tile * TILE..], (&mut sums[tile * OUTPUTS..], stride));
         }
@@ -119,7 +112,7 @@ impl Part<'_> {
     /// If a slice is too short for the shape.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn multiply(self, left: Left<'_>, panel: &[u16], (sums, stride): (&mut [f32], usize)) {
+    fn multiply(self, left: Lines<'_>, panel: &[u16], (sums, stride): (&mut [f32], usize)) {
         let steps = panel.len().div_ceil(2 * TILE);
         assert!(((steps - 1) * left.stride + left.rows) * BLOCK <= left.values.len());
         assert!((steps - 1) * 2 * TILE + TILE <= panel.len());
