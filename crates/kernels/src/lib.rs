@@ -2,7 +2,7 @@
 //!
 //! **Goals**
 //! - The fastest instructions that the CPU has are chosen at run time: bf16 in AMX tiles or in AVX-512, or int16 with exact sums
-//!   where AVX-512 multiplies that faster, f32 in AVX-512 or in AVX2, or portable code.
+//!   where AVX-512 multiplies that faster or there is nothing but AVX2, f32 in AVX-512 or in AVX2, or portable code.
 //! - Weights may be int8: the rows they are multiplied with become int8 on the way, in any tier, and sums are exact.
 //! - Weights are packed once; what follows a product (bias, GELU, residual) is done while the sums are in the L1 cache.
 //! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own, or the
@@ -21,8 +21,8 @@
 //!     └───────────────────── LayerNorm::apply ◀─────────────────────────────┘
 //! ```
 //!
-//! Between kernels the tier decides how values lie: bf16 in blocks of 32 columns, or f32 rows. Sums, softmax
-//! and norms are f32 in every tier.
+//! Between kernels the tier decides how values lie: bf16 in blocks of 32 columns, or f32 rows. Norms and the residual stream
+//! are f32 in every tier, and so are sums and softmax but for whole numbers, whose sums are exact.
 #![expect(unsafe_code, reason = "vector intrinsics, tile instructions and what they read through pointers")]
 
 // What a CPU has, and where values lie.
