@@ -18,7 +18,7 @@ use report::{Figure, Report};
 /// How each kernel is measured.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MicroArgs {
-    /// Only these instructions: amx-bf16, avx512-bf16, avx512, avx2-int16, avx2, portable [default: all that this CPU has]
+    /// Only these instructions: amx-bf16, avx512-bf16, avx512-int16, avx512, avx2-int16, avx2, portable [default: all that this CPU has]
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     isa: Vec<String>,
     /// Only the kernels whose name contains one of these: product, attention, GELU, norm

@@ -8,6 +8,7 @@ use crate::error::LoadError;
 
 const AMX_TIER: &str = "amx-bf16";
 const AVX512_BF16_TIER: &str = "avx512-bf16";
+const AVX512_INT16_TIER: &str = "avx512-int16";
 const AVX512_TIER: &str = "avx512";
 const AVX2_INT16_TIER: &str = "avx2-int16";
 const AVX2_TIER: &str = "avx2";
@@ -20,7 +21,7 @@ pub enum Compute {
     #[default]
     Float32,
     /// Products of bfloat16 values with float32 sums, on AMX tiles or AVX-512's bfloat16, or of sixteen-bit whole numbers with
-    /// exact sums where the CPU multiplies those faster, or has nothing but AVX2; all else is float32.
+    /// exact sums where the CPU multiplies those faster, or has no other; all else is float32.
     Bfloat16,
     /// Products of int8 values with exact sums: weights scaled by output, tokens as they come. All else is as in bfloat16
     /// where that is what the CPU is fastest with, float32 elsewhere.
@@ -71,32 +72,30 @@ impl Compute {
         }
     }
 
+    /// The fastest tier for it of those that use `isa` only.
     fn tier(self, isa: Isa) -> Result<Tier, LoadError> {
-        match (self, isa) {
-            (Self::Bfloat16, Isa::Auto) => {
-                let wide = Tier::force(AMX_TIER).or_else(|_| Tier::force(AVX512_BF16_TIER));
-                Ok(wide.or_else(|_| Tier::force(AVX2_INT16_TIER))?)
-            }
-            (Self::Bfloat16 | Self::Int8, Isa::Amx) => Ok(Tier::force(AMX_TIER)?),
-            (Self::Bfloat16, Isa::Avx512) => Ok(Tier::force(AVX512_BF16_TIER)?),
-            (Self::Bfloat16 | Self::Int8, Isa::Avx2) => Ok(Tier::force(AVX2_INT16_TIER)?),
+        let names: &[&str] = match (self, isa) {
+            (Self::Bfloat16, Isa::Auto) => &[AMX_TIER, AVX512_BF16_TIER, AVX512_INT16_TIER, AVX2_INT16_TIER],
+            (Self::Bfloat16 | Self::Int8, Isa::Amx) => &[AMX_TIER],
+            (Self::Bfloat16, Isa::Avx512) => &[AVX512_BF16_TIER, AVX512_INT16_TIER],
+            (Self::Bfloat16 | Self::Int8, Isa::Avx2) => &[AVX2_INT16_TIER],
             (Self::Bfloat16, Isa::Portable) => {
-                Err(LoadError::Isa { compute: self.name(), needed: AVX2_INT16_TIER, forced: isa.name() })
+                let needed = AVX2_INT16_TIER;
+                return Err(LoadError::Isa { compute: self.name(), needed, forced: isa.name() });
             }
-            (Self::Float32, Isa::Auto) => {
-                let wide = Tier::force(AVX512_TIER).or_else(|_| Tier::force(AVX2_TIER));
-                Ok(wide.or_else(|_| Tier::force(PORTABLE_TIER))?)
-            }
+            (Self::Float32, Isa::Auto) => &[AVX512_TIER, AVX2_TIER, PORTABLE_TIER],
             // Tiles do not multiply float32; a CPU that has them has AVX-512.
-            (Self::Float32, Isa::Amx) => Ok(Tier::force(AMX_TIER).and_then(|_| Tier::force(AVX512_TIER))?),
-            (Self::Int8, Isa::Auto) => Ok(Tier::detect()),
-            (Self::Float32, Isa::Avx512) => Ok(Tier::force(AVX512_TIER)?),
-            (Self::Int8, Isa::Avx512) => {
-                Ok(Tier::force(AVX512_BF16_TIER).or_else(|_| Tier::force(AVX512_TIER))?)
+            (Self::Float32, Isa::Amx) => {
+                Tier::force(AMX_TIER)?;
+                &[AVX512_TIER]
             }
-            (Self::Float32, Isa::Avx2) => Ok(Tier::force(AVX2_TIER)?),
-            (Self::Float32 | Self::Int8, Isa::Portable) => Ok(Tier::force(PORTABLE_TIER)?),
-        }
+            (Self::Float32, Isa::Avx512) => &[AVX512_TIER],
+            (Self::Float32, Isa::Avx2) => &[AVX2_TIER],
+            (Self::Int8, Isa::Auto) => return Ok(Tier::detect()),
+            (Self::Int8, Isa::Avx512) => &[AVX512_BF16_TIER, AVX512_INT16_TIER, AVX512_TIER],
+            (Self::Float32 | Self::Int8, Isa::Portable) => &[PORTABLE_TIER],
+        };
+        Ok(Tier::fastest_of(names)?)
     }
 }
 
@@ -108,7 +107,7 @@ pub enum Isa {
     Auto,
     /// AMX tiles, and AVX-512 where tiles have nothing to offer. No other choice than this and `Auto` uses tiles.
     Amx,
-    /// AVX-512, with VNNI for int8 and its bfloat16 where the CPU has them.
+    /// AVX-512, with VNNI for int8 and int16, and its bfloat16, where the CPU has them.
     Avx512,
     /// AVX2 and FMA, in 256-bit registers.
     Avx2,
@@ -183,7 +182,7 @@ mod tests {
         let error = instructions(Compute::Bfloat16, Isa::Portable).unwrap_err();
         assert!(error.contains("bfloat16 needs avx2-int16") && error.contains("portable"), "{error}");
         match instructions(Compute::Bfloat16, Isa::Avx512) {
-            Ok(found) => assert_eq!(found, "avx512-bf16"),
+            Ok(found) => assert!(["avx512-bf16", "avx512-int16"].contains(&found), "{found}"),
             Err(error) => assert!(error.contains("which have"), "{error}"),
         }
         match instructions(Compute::Bfloat16, Isa::Avx2) {

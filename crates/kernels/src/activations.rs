@@ -46,7 +46,7 @@ impl Activations {
     #[must_use]
     pub fn new(tier: Tier, rows_max: usize, width_max: usize) -> Self {
         let layout = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 => {
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 => {
                 let count = width_max.div_ceil(BLOCK) * stride(rows_max) * BLOCK;
                 Layout::Blocks { values: Aligned::zeros(count), stride: 0 }
             }

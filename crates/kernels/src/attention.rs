@@ -185,25 +185,24 @@ unsafe fn attend_share(
 /// # Safety
 /// Nobody else writes to this part of `out`, and tiles are configured where the tier has some.
 unsafe fn attend(qkv: &Activations, part: Part<'_>, out: SharedLayout<'_>, scratch: &mut Scratch) {
-    // SAFETY: as the caller says. Blocks are the layout of the tiers with bf16 only, panels that of AVX-512 and AVX2, and whole
-    // numbers beside rows that of AVX2; a tier proves that the CPU has it.
+    // SAFETY: as the caller says. Blocks are the layout of tiers of sixteen bits in AVX-512 or tiles only, panels that of AVX-512
+    // and AVX2; a tier proves that the CPU has it.
     unsafe {
         match (&qkv.layout, out) {
             #[cfg(target_arch = "x86_64")]
             (Layout::Blocks { values, stride }, SharedLayout::Blocks { values: out, stride: out_stride }) => {
                 let (qkv, out) = (Lines(values, *stride), LinesMut(out, out_stride));
-                if scratch.tier().kind() == Kind::AmxBf16 {
+                let tier = scratch.tier();
+                if tier.kind() == Kind::AmxBf16 {
                     amx::attend(qkv, part, out, scratch);
-                } else if matches!(scratch.text, Text::Tiles { whole: Some(_), .. }) {
+                } else if tier.multiplies_whole_numbers() {
                     whole::attend(qkv, part, out, scratch);
                 } else {
                     bf16::attend(qkv, part, out, scratch);
                 }
             }
             #[cfg(target_arch = "x86_64")]
-            (Layout::Rows(values), SharedLayout::Rows(out))
-                if matches!(scratch.text, Text::Tiles { whole: Some(_), .. }) =>
-            {
+            (Layout::Rows(values), SharedLayout::Rows(out)) if scratch.tier().multiplies_whole_numbers() => {
                 whole::avx2::attend(values, part, out, scratch);
             }
             #[cfg(target_arch = "x86_64")]

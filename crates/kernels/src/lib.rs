@@ -2,7 +2,7 @@
 //!
 //! **Goals**
 //! - The fastest instructions that the CPU has are chosen at run time: bf16 in AMX tiles or in AVX-512, or int16 with exact sums
-//!   where AVX-512 multiplies that faster or there is nothing but AVX2, f32 in AVX-512 or in AVX2, or portable code.
+//!   where AVX-512 multiplies that faster or alone, or there is nothing but AVX2, f32 in AVX-512 or in AVX2, or portable code.
 //! - Weights may be int8: the rows they are multiplied with become int8 on the way, in any tier, and sums are exact.
 //! - Weights are packed once; what follows a product (bias, GELU, residual) is done while the sums are in the L1 cache.
 //! - No allocation, no lock and no thread in a kernel: a caller brings [`Activations`] and [`Scratch`] of its own, or the

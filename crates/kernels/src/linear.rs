@@ -29,6 +29,8 @@ pub(crate) mod whole;
 use crate::activations::{Activations, BLOCK, Layout};
 #[cfg(target_arch = "x86_64")]
 use crate::aligned::bytes;
+#[cfg(target_arch = "x86_64")]
+use crate::convert::avx512::Instruction;
 use crate::crew::Team;
 use crate::output::Sink;
 #[cfg(target_arch = "x86_64")]
@@ -60,8 +62,8 @@ unsafe fn apply_share(
     scratch: &mut Scratch,
 ) {
     // SAFETY: as the caller says of the share. Weights in tiles are made for a tier with AMX bf16 or with bf16 in 512-bit
-    // registers, whole ones where there is VNNI as well, those in panels for one with AVX-512 or AVX2, and a tier proves
-    // that the CPU has it.
+    // registers, whole ones for one with VNNI or AVX2, those in panels for one with AVX-512 or AVX2, and a tier proves that
+    // the CPU has it.
     unsafe {
         match (&linear.weights, &input.layout) {
             #[cfg(target_arch = "x86_64")]
@@ -77,7 +79,7 @@ unsafe fn apply_share(
                     let (factors, sums) = (factors::Bf16, &mut scratch.sums);
                     let product =
                         bf16::Product { factors, left, stride, weights, bias, steps, sink, share, sums };
-                    for_lines(sink.ending, product);
+                    for_lines::<Instruction>(sink.ending, product);
                 }
             }
             #[cfg(target_arch = "x86_64")]
@@ -111,7 +113,7 @@ unsafe fn apply_share(
 fn rows_at_once(kind: Kind) -> usize {
     match kind {
         Kind::AmxBf16 | Kind::Portable => BLOCK,
-        Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => ROWS,
+        Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => ROWS,
     }
 }
 

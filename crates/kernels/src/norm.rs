@@ -59,11 +59,7 @@ impl LayerNorm {
                 match to {
                     #[cfg(target_arch = "x86_64")]
                     SharedLayout::Blocks { values, stride } => {
-                        let lines = Lines { values, stride, first: group.start };
-                        match group.len() {
-                            ROWS => avx512::apply_to_blocks::<ROWS>(self, rows, lines),
-                            _ => avx512::apply_to_blocks::<1>(self, rows, lines),
-                        }
+                        self.to_blocks(tier.kind(), rows, Lines { values, stride, first: group.start });
                     }
                     SharedLayout::Rows(to) => {
                         self.apply_rows(tier.kind(), rows);
@@ -91,11 +87,7 @@ impl LayerNorm {
                 match to {
                     #[cfg(target_arch = "x86_64")]
                     SharedLayout::Blocks { values, stride } => {
-                        let lines = Lines { values, stride, first: group.start };
-                        match group.len() {
-                            ROWS => avx512::copy_to_blocks::<ROWS>(self, rows, lines),
-                            _ => avx512::copy_to_blocks::<1>(self, rows, lines),
-                        }
+                        self.to_blocks(tier.kind(), rows, Lines { values, stride, first: group.start });
                     }
                     SharedLayout::Rows(to) => {
                         let to = to.part(values);
@@ -133,6 +125,24 @@ impl LayerNorm {
         assert!(rows.len().is_multiple_of(width), "{} values are no rows of {width}", rows.len());
         to.reshape(rows.len() / width, width);
         to.tier()
+    }
+
+    /// Writes as many rows as [`Self::each`] gives, as lines.
+    ///
+    /// # Safety
+    /// The kind comes out of a tier whose layout is lines, and nobody else uses these meanwhile.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn to_blocks(&self, kind: Kind, rows: impl avx512::Rows, lines: Lines<'_>) {
+        let is_group = rows.values().len() == ROWS * self.width();
+        // SAFETY: as the caller says; a tier proves what the CPU has.
+        unsafe {
+            match (kind, is_group) {
+                (Kind::Avx512Int16, true) => avx512::to_blocks_plainly::<ROWS>(self, rows, lines),
+                (Kind::Avx512Int16, false) => avx512::to_blocks_plainly::<1>(self, rows, lines),
+                (_, true) => avx512::to_blocks::<ROWS>(self, rows, lines),
+                (_, false) => avx512::to_blocks::<1>(self, rows, lines),
+            }
+        }
     }
 
     /// Normalises as many rows as [`Self::each`] gives.

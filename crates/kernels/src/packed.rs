@@ -14,8 +14,8 @@ use crate::tier::{Kind, PanelKind, Tier};
 ///
 /// ```text
 ///  a panel is 32 outputs; panels follow one another, each padded with zeros
-///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2; int16 on CPUs
-///             that multiply that faster, each output scaled
+///   bf16:     for every 32 inputs two tiles of 16 outputs, a tile = 16 lines (pair of inputs) × 16 outputs × 2; int16 in
+///             the tiers that multiply that, each output scaled
 ///   AVX-512, AVX2: for every input a line of 32 outputs, f32
 ///   portable: for every input a line of all outputs, f32
 /// ```
@@ -51,7 +51,7 @@ impl PackedLinear {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| match tier.kind() {
             #[cfg(target_arch = "x86_64")]
             _ if tier.multiplies_whole_numbers() => Weights::Whole(WholeWeights::new(weights, inputs)),
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx2Int16 => {
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx2Int16 => {
                 Weights::Tiles(tiles(weights, inputs, |_, weight| to_bf16(weight)))
             }
             Kind::Avx512 => Weights::Panels(PanelKind::Avx512, panels(weights, inputs)),
@@ -69,14 +69,6 @@ impl PackedLinear {
     pub fn new_int8(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
         Self::pack(tier, weights, inputs, bias, |tier, weights, inputs| {
             Weights::Int8(Int8Weights::new(tier, weights, inputs))
-        })
-    }
-
-    /// As [`PackedLinear::new`] where the CPU multiplies whole numbers faster than bf16.
-    #[cfg(all(test, target_arch = "x86_64"))]
-    pub(crate) fn new_whole(tier: Tier, weights: &[f32], inputs: usize, bias: &[f32]) -> Self {
-        Self::pack(tier, weights, inputs, bias, |_, weights, inputs| {
-            Weights::Whole(WholeWeights::new(weights, inputs))
         })
     }
 

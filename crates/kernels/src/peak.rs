@@ -19,7 +19,7 @@ use crate::linear::portable::{self, Matrix};
 use crate::linear::{Left, ROWS, bf16, multiply, whole};
 use crate::quantise::LINE;
 #[cfg(target_arch = "x86_64")]
-use crate::tier::{Bf16Kind, PanelKind};
+use crate::tier::PanelKind;
 use crate::tier::{Int8Kind, Kind, Tier};
 
 /// Inputs of the product that is repeated: both operands are 16 KiB of bf16, or 12 and 32 KiB of f32, half at a time.
@@ -84,25 +84,28 @@ fn run(tier: Tier, runs: u32) -> f64 {
         }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Bf16 => {
-            let (kind, bf16) = (tier.bf16_kind(), |number| to_bf16(float(number)));
-            let (left, panel) = (filled(ROWS * DEPTH, bf16), filled(DEPTH * BLOCK, bf16));
-            let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
-            for _ in 0..runs {
-                let left = bf16::Lines { values: &left, stride: ROWS, rows: ROWS };
-                // SAFETY: the tier proves that the CPU has bf16 in 512-bit registers, and VNNI where that is what is used. Any bits
-                // are whole numbers.
-                unsafe {
-                    match kind {
-                        Some(Bf16Kind::Whole) => bf16::multiply_whole(left, &panel, &mut sums, BLOCK),
-                        _ => bf16::multiply(left, &panel, &mut sums, BLOCK),
-                    }
-                }
-            }
-            std::hint::black_box(&sums);
-            ROWS
+            // SAFETY: the tier proves that the CPU has bf16 in 512-bit registers.
+            let multiply = |left: bf16::Lines<'_>, panel: &[u16], sums: &mut [f32]| unsafe {
+                bf16::multiply(left, panel, sums, BLOCK);
+            };
+            pairs(runs, |number| to_bf16(float(number)), multiply)
         }
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2Int16 => pairs(runs),
+        Kind::Avx512Int16 => {
+            // SAFETY: the tier proves that the CPU has VNNI. Any bits are whole numbers.
+            let multiply = |left: bf16::Lines<'_>, panel: &[u16], sums: &mut [f32]| unsafe {
+                bf16::multiply_whole(left, panel, sums, BLOCK);
+            };
+            pairs(runs, whole_number, multiply)
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2Int16 => {
+            // SAFETY: the tier proves that the CPU has AVX2. Any bits are whole numbers.
+            let multiply = |left: bf16::Lines<'_>, panel: &[u16], sums: &mut [f32]| unsafe {
+                whole::avx2::multiply(left, panel, whole::avx2::End::Floats, (sums, BLOCK));
+            };
+            pairs(runs, whole_number, multiply)
+        }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => panels(PanelKind::Avx512, runs),
         #[cfg(target_arch = "x86_64")]
@@ -135,18 +138,27 @@ fn panels(kind: PanelKind, runs: u32) -> usize {
     ROWS
 }
 
-/// `runs` times whole numbers of sixteen bits; says how many rows.
+/// `runs` times numbers of sixteen bits; says how many rows.
 #[cfg(target_arch = "x86_64")]
-fn pairs(runs: u32) -> usize {
-    let [left, panel] = [ROWS, BLOCK].map(|lines| filled(lines * DEPTH, |number| (number >> 16) as u16));
+fn pairs(
+    runs: u32,
+    number: impl Fn(u32) -> u16 + Copy,
+    multiply: impl Fn(bf16::Lines<'_>, &[u16], &mut [f32]),
+) -> usize {
+    let [left, panel] = [ROWS, BLOCK].map(|lines| filled(lines * DEPTH, number));
     let mut sums = Aligned::<f32>::zeros(ROWS * BLOCK);
     let left = bf16::Lines { values: &left, stride: ROWS, rows: ROWS };
     for _ in 0..runs {
-        // SAFETY: the tier proves that the CPU has AVX2. Any bits are whole numbers.
-        unsafe { whole::avx2::multiply(left, &panel, whole::avx2::End::Floats, (&mut sums, BLOCK)) };
+        multiply(left, &panel, &mut sums);
     }
     std::hint::black_box(&sums);
     ROWS
+}
+
+/// The upper half of the bits.
+#[cfg(target_arch = "x86_64")]
+fn whole_number(number: u32) -> u16 {
+    (number >> 16) as u16
 }
 
 /// As [`run`], of int8.

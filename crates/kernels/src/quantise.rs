@@ -126,10 +126,13 @@ impl Quantised {
                 avx2::fill(input, rows, to);
             },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the tier proves that the CPU has AVX-512.
-            (Form::Signed | Form::Raised | Form::Fine, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512) => unsafe {
-                avx512::fill(input, rows, to);
-            },
+            (
+                Form::Signed | Form::Raised | Form::Fine,
+                Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx512,
+            ) => {
+                // SAFETY: the tier proves that the CPU has AVX-512.
+                unsafe { avx512::fill(input, rows, to) }
+            }
             _ => portable::fill(input, rows, to),
         }
     }
@@ -246,7 +249,7 @@ mod tests {
     fn forms(tier: crate::Tier) -> Vec<Form> {
         let wide = ["avx512", "avx2-int16", "avx2"].contains(&tier.name()).then_some(Form::Wide);
         #[cfg(target_arch = "x86_64")]
-        let fine = ["avx512-bf16", "avx2-int16"].contains(&tier.name()).then_some(Form::Fine);
+        let fine = ["avx512-int16", "avx2-int16"].contains(&tier.name()).then_some(Form::Fine);
         #[cfg(not(target_arch = "x86_64"))]
         let fine = None;
         [Form::Signed, Form::Raised].into_iter().chain(wide).chain(fine).collect()

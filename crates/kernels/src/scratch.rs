@@ -30,7 +30,7 @@ pub(crate) enum Text {
         keys: Aligned<u16>,
         values: Aligned<u16>,
         weights: Aligned<u16>,
-        /// Twelve queries as whole numbers, where the CPU multiplies those.
+        /// Twelve queries as whole numbers, in the tiers that multiply those.
         whole: Option<Aligned<u16>>,
     },
     Panels {
@@ -51,11 +51,13 @@ impl Scratch {
         let panels =
             |kind| Text::Panels { kind, keys: Aligned::zeros(packed), values: Aligned::zeros(packed) };
         let text = match tier.kind() {
-            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx2Int16 => Text::Tiles {
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx2Int16 => Text::Tiles {
                 keys: Aligned::zeros(packed),
                 values: Aligned::zeros(packed),
                 weights: Aligned::zeros(tokens * BLOCK / 2),
-                whole: tier.multiplies_whole_numbers().then(|| Self::whole_queries(head_width)),
+                whole: tier
+                    .multiplies_whole_numbers()
+                    .then(|| Aligned::zeros(ROWS * head_width.next_multiple_of(BLOCK))),
             },
             Kind::Avx512 => panels(PanelKind::Avx512),
             Kind::Avx2 => panels(PanelKind::Avx2),
@@ -63,7 +65,9 @@ impl Scratch {
         };
         let sums = match tier.kind() {
             Kind::AmxBf16 => TILE_ROWS_TOGETHER_MAX * BLOCK,
-            Kind::Avx512Bf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => ROWS_TOGETHER * BLOCK,
+            Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 => {
+                ROWS_TOGETHER * BLOCK
+            }
             Kind::Portable => (portable::ROWS * portable::COLUMNS).max(BLOCK * head_width),
         };
         Self {
@@ -76,11 +80,6 @@ impl Scratch {
             scores: Aligned::zeros(tokens * BLOCK),
             text,
         }
-    }
-
-    /// Room for a group of queries of heads of `head_width` columns.
-    pub(crate) fn whole_queries(head_width: usize) -> Aligned<u16> {
-        Aligned::zeros(ROWS * head_width.next_multiple_of(BLOCK))
     }
 
     pub(crate) fn tier(&self) -> Tier {

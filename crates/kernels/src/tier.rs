@@ -13,13 +13,16 @@ pub(crate) use int8::Int8Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier(Kind);
 
-/// The tiers, the fastest first.
+/// The tiers, the fastest first: see [`Kind::all`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Products of bf16 in tile registers, sums f32, the rest AVX-512.
     AmxBf16,
     /// Products of bf16 in 512-bit registers, sums f32.
     Avx512Bf16,
+    /// Products of int16 in 512-bit registers, sums exact. What passes from kernel to kernel is bf16, which needs no instruction
+    /// of its own.
+    Avx512Int16,
     /// f32 in 512-bit registers.
     Avx512,
     /// Products of int16 in 256-bit registers, sums exact, the rest f32 in such registers.
@@ -37,16 +40,6 @@ pub(crate) enum PanelKind {
     Avx512,
     /// 256 bits, with FMA.
     Avx2,
-}
-
-/// What multiplies bf16 in 512-bit registers the fastest, where weights are not packed for one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bf16Kind {
-    /// The instruction for pairs of it.
-    Pairs,
-    /// The instruction for pairs of int16. Intel's CPUs begin four of these in the time of one for bf16 (measured on
-    /// Sapphire Rapids: 1.2 and 4.5 thousand million a second).
-    Whole,
 }
 
 /// A tier was asked for that there is not.
@@ -70,14 +63,33 @@ pub enum TierError {
     },
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::AmxBf16, Kind::Avx512Bf16, Kind::Avx512, Kind::Avx2Int16, Kind::Avx2, Kind::Portable];
+const KINDS: [Kind; 7] = [
+    Kind::AmxBf16,
+    Kind::Avx512Bf16,
+    Kind::Avx512Int16,
+    Kind::Avx512,
+    Kind::Avx2Int16,
+    Kind::Avx2,
+    Kind::Portable,
+];
 
 impl Kind {
+    /// All of them, the fastest first. Intel's CPUs begin four products of pairs of int16 in the time of one of bf16 (measured on
+    /// Sapphire Rapids: 4.5 and 1.2 thousand million a second).
+    fn all() -> [Self; 7] {
+        let mut kinds = KINDS;
+        #[cfg(target_arch = "x86_64")]
+        if x86::is_intel() {
+            kinds.swap(1, 2);
+        }
+        kinds
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::AmxBf16 => "amx-bf16",
             Self::Avx512Bf16 => "avx512-bf16",
+            Self::Avx512Int16 => "avx512-int16",
             Self::Avx512 => "avx512",
             Self::Avx2Int16 => "avx2-int16",
             Self::Avx2 => "avx2",
@@ -90,6 +102,7 @@ impl Kind {
         match self {
             Self::AmxBf16 => x86::has_amx_bf16(),
             Self::Avx512Bf16 => x86::has_avx512_bf16(),
+            Self::Avx512Int16 => x86::has_avx512() && x86::has_vnni(),
             Self::Avx512 => x86::has_avx512(),
             Self::Avx2Int16 | Self::Avx2 => x86::has_avx2(),
             Self::Portable => true,
@@ -112,10 +125,10 @@ impl Tier {
     /// All tiers of this CPU, the fastest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        KINDS.into_iter().filter(|kind| kind.is_available()).map(Self).collect()
+        Kind::all().into_iter().filter(|kind| kind.is_available()).map(Self).collect()
     }
 
-    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512`, `avx2-int16`, `avx2` or `portable`.
+    /// The tier called `name`: `amx-bf16`, `avx512-bf16`, `avx512-int16`, `avx512`, `avx2-int16`, `avx2` or `portable`.
     ///
     /// # Errors
     /// If there is no such name, or this CPU or its kernel does not offer it; the error names what there is.
@@ -130,9 +143,21 @@ impl Tier {
         Err(TierError::Missing { name: name.to_owned(), available: available.join(", ") })
     }
 
-    /// The names of all tiers, had here or not, the fastest first.
+    /// The fastest tier that is called by one of `names`.
+    ///
+    /// # Errors
+    /// As [`Tier::force`] of the last of them, if this CPU has none.
+    ///
+    /// # Panics
+    /// If there is no name.
+    pub fn fastest_of(names: &[&str]) -> Result<Self, TierError> {
+        let available = Self::available().into_iter().find(|tier| names.contains(&tier.name()));
+        available.map_or_else(|| Self::force(names[names.len() - 1]), Ok)
+    }
+
+    /// The names of all tiers, had here or not.
     #[must_use]
-    pub fn names() -> [&'static str; 6] {
+    pub fn names() -> [&'static str; 7] {
         KINDS.map(Kind::name)
     }
 
@@ -146,7 +171,7 @@ impl Tier {
     #[must_use]
     pub fn rounds_to_bfloat16(self) -> bool {
         match self.0 {
-            Kind::AmxBf16 | Kind::Avx512Bf16 => true,
+            Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 => true,
             Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => false,
         }
     }
@@ -155,18 +180,7 @@ impl Tier {
     /// scaled.
     #[must_use]
     pub fn multiplies_whole_numbers(self) -> bool {
-        self.0 == Kind::Avx2Int16 || self.bf16_kind() == Some(Bf16Kind::Whole)
-    }
-
-    /// How a tier with bf16 in 512-bit registers multiplies what is packed on the way. CPUID is slow in a virtual machine:
-    /// ask once.
-    pub(crate) fn bf16_kind(self) -> Option<Bf16Kind> {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Bf16 if x86::is_intel() && x86::has_vnni() => Some(Bf16Kind::Whole),
-            Kind::Avx512Bf16 => Some(Bf16Kind::Pairs),
-            Kind::AmxBf16 | Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => None,
-        }
+        matches!(self.0, Kind::Avx512Int16 | Kind::Avx2Int16)
     }
 
     pub(crate) fn kind(self) -> Kind {
@@ -200,7 +214,17 @@ mod tests {
         let error = Tier::force("sse9").unwrap_err().to_string();
         assert_eq!(
             error,
-            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512, avx2-int16, avx2, portable"
+            "instruction set `sse9` is unknown, known are amx-bf16, avx512-bf16, avx512-int16, avx512, avx2-int16, avx2, \
+             portable"
         );
+    }
+
+    #[test]
+    fn fastest_of_some_is_the_first_that_there_is() {
+        let available = Tier::available();
+        assert_eq!(Tier::fastest_of(&Tier::names()), Ok(available[0]));
+        assert_eq!(Tier::fastest_of(&["portable", available[0].name()]), Ok(available[0]));
+        assert_eq!(Tier::fastest_of(&["sse9", "portable"]).map(Tier::name), Ok("portable"));
+        assert!(Tier::fastest_of(&["sse9"]).is_err());
     }
 }

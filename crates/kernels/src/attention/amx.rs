@@ -23,7 +23,7 @@ use super::softmax::avx512::to_bf16;
 use super::softmax::powers::{All, FirstHalf, HALF, Keys, MoreThanHalf, Powers, ROWS};
 use super::{Lines, LinesMut, Part};
 use crate::activations::BLOCK;
-use crate::convert::avx512::write_bf16;
+use crate::convert::avx512::{Instruction, write_bf16};
 use crate::linear::amx::LeftTiles;
 use crate::output::avx512::Masks;
 use crate::packed::TILE;
@@ -397,7 +397,7 @@ pub(super) fn divide(results: &[f32], to: &mut [u16]) {
             // Within 2⁻¹⁴, and bf16 is within 2⁻⁸.
             let factor = _mm512_rcp14_ps(sum);
             let values = [_mm512_mul_ps(low, factor), _mm512_mul_ps(high, factor)];
-            write_bf16(line.as_mut_ptr(), Masks::first(BLOCK), values);
+            write_bf16::<Instruction>(line.as_mut_ptr(), Masks::first(BLOCK), values);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::softmax::avx512::{add_up, to_bf16};
 use super::softmax::powers::{self, Powers};
 use super::{Lines, LinesMut, Part};
 use crate::activations::BLOCK;
-use crate::convert::avx512::store_bf16;
+use crate::convert::avx512::{Instruction, Rounding, store_bf16};
 use crate::linear::ROWS;
 use crate::linear::bf16::{self, multiply};
 use crate::output::avx512::Masks;
@@ -58,8 +58,10 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, s
             let values = &values[seen.start * 2 * TILE..seen.end * 2 * TILE];
             multiply(bf16::Lines { values: weights, stride: WEIGHTS_STRIDE, rows }, values, sums, BLOCK);
             // SAFETY: these lines are of this part.
-            let lines = unsafe { out.lines(columns[0] + step * BLOCK, start + query, rows) };
-            divide(sums, &factors, lines);
+            unsafe {
+                let lines = out.lines(columns[0] + step * BLOCK, start + query, rows);
+                divide::<Instruction>(sums, &factors, lines);
+            }
         }
     }
 }
@@ -128,15 +130,19 @@ impl Shared<'_> {
     }
 }
 
-/// Writes `sums` `(rows, 32)`, each row times its factor, as lines of bf16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) fn divide(sums: &[f32], factors: &[f32], to: &mut [u16]) {
+/// Writes `sums` `(rows, 32)`, each row times its factor, as lines of bf16. Compiled for the features of whoever calls it.
+///
+/// # Safety
+/// The CPU has AVX-512 and what `R` needs.
+#[inline(always)]
+pub(super) unsafe fn divide<R: Rounding>(sums: &[f32], factors: &[f32], to: &mut [u16]) {
     let all = Masks::first(BLOCK);
     for ((line, sums), factor) in to.chunks_exact_mut(BLOCK).zip(sums.chunks_exact(BLOCK)).zip(factors) {
-        let factor = _mm512_set1_ps(*factor);
-        // SAFETY: there are 32 sums.
-        let [low, high] = unsafe { all.load(sums.as_ptr()) };
-        store_bf16(line, all, [_mm512_mul_ps(low, factor), _mm512_mul_ps(high, factor)]);
+        // SAFETY: as the caller says; there are 32 sums.
+        unsafe {
+            let factor = _mm512_set1_ps(*factor);
+            let [low, high] = all.load(sums.as_ptr());
+            store_bf16::<R>(line, all, [_mm512_mul_ps(low, factor), _mm512_mul_ps(high, factor)]);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!  keys, and values, of a text and head ─▶ int16, one scale ─┐
 //!  12 queries ─▶ int16, one scale ─▶ scores, exact ─▶ f32 ─▶ weights, 0 ..= 8192 ─▶ sums of 256 keys, exact ─▶ f32
 //! ```
-//! For CPUs that multiply pairs of whole numbers faster than those of bf16. Twelve bits or more of queries and keys, and ten of
+//! For CPUs that multiply pairs of whole numbers faster than those of bf16, or have no instruction for these. Twelve bits or more of queries and keys, and ten of
 //! values, are as fine as the eight of bf16 for all that is within a few powers of two of the largest.
 
 pub(super) mod avx2;
@@ -17,6 +17,7 @@ use super::sight::Sight;
 use super::softmax::whole::{self as softmax, Scores, WEIGHT_MAX, Weights};
 use super::{Lines, LinesMut, Part};
 use crate::activations::BLOCK;
+use crate::convert::avx512::Plain;
 use crate::linear::ROWS;
 use crate::linear::bf16::{self, multiply_whole};
 use crate::packed::TILE;
@@ -45,8 +46,8 @@ fn query_max(width: usize) -> f32 {
 /// Computes one text and head of `qkv` `(tokens, 3 · hidden)` into `out` `(tokens, hidden)`.
 ///
 /// # Safety
-/// The CPU has AVX-512, bf16 and VNNI, and nobody else writes to this part of `out`.
-#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx512vnni")]
+/// The CPU has AVX-512 and VNNI, and nobody else writes to this part of `out`.
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vnni")]
 pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, scratch: &mut Scratch) {
     let Part { start, tokens, columns, heads, .. } = part;
     let Scratch { sums, scores, text, .. } = scratch;
@@ -76,8 +77,10 @@ pub(super) unsafe fn attend(qkv: Lines<'_>, part: Part<'_>, out: LinesMut<'_>, s
             };
             add_up(weights, &values[seen.start * STEP..seen.end * STEP], sums);
             // SAFETY: these lines are of this part.
-            let lines = unsafe { out.lines(columns[0] + step * BLOCK, start + query, rows) };
-            divide(sums, &factors, lines);
+            unsafe {
+                let lines = out.lines(columns[0] + step * BLOCK, start + query, rows);
+                divide::<Plain>(sums, &factors, lines);
+            }
         }
     }
 }
@@ -207,13 +210,13 @@ mod tests {
     use crate::activations::Activations;
     use crate::attention::{Heads, RelativeBias, attention};
     use crate::testing;
-    use crate::tier::{Int8Kind, Tier};
+    use crate::tier::Tier;
 
     const HEADS: usize = 2;
     const WIDTH: usize = 64;
 
-    /// The attention of texts with numbers without a pattern, in whole numbers where there is room for some.
-    fn attended(tier: Tier, lengths: &[usize], heads: Heads<'_>, has_room: bool) -> Vec<f32> {
+    /// The attention of texts with numbers without a pattern.
+    fn attended(tier: Tier, lengths: &[usize], heads: Heads<'_>) -> Vec<f32> {
         let tokens: usize = lengths.iter().sum();
         let numbers = 0..tokens * 3 * HEADS * WIDTH;
         let values: Vec<f32> =
@@ -221,12 +224,7 @@ mod tests {
         let mut qkv = Activations::new(tier, tokens, 3 * HEADS * WIDTH);
         qkv.fill(&values, 3 * HEADS * WIDTH);
         let mut out = Activations::new(tier, tokens, HEADS * WIDTH);
-        let mut scratch = Scratch::new(tier, tokens, WIDTH);
-        let Text::Tiles { whole, .. } = &mut scratch.text else {
-            panic!("tiles are the layout of this tier")
-        };
-        *whole = has_room.then(|| Scratch::whole_queries(WIDTH));
-        attention(&qkv, lengths, heads, &mut out, &mut scratch);
+        attention(&qkv, lengths, heads, &mut out, &mut Scratch::new(tier, tokens, WIDTH));
         out.to_rows()
     }
 
@@ -234,17 +232,15 @@ mod tests {
     fn whole_numbers_give_what_bf16_gives() {
         let test = "whole_numbers_give_what_bf16_gives";
         let tiers = testing::tiers(test);
-        let Some(&tier) = tiers.iter().find(|tier| tier.name() == "avx512-bf16") else { return };
-        if !testing::int8_kinds(test).contains(&Int8Kind::Vnni) {
-            return;
-        }
+        let tier = |name: &str| tiers.iter().copied().find(|tier| tier.name() == name);
+        let (Some(bf16), Some(int16)) = (tier("avx512-bf16"), tier("avx512-int16")) else { return };
         let slope = |head: usize, distance: isize| (head as f32 - distance as f32) / 64.0;
         let bias = RelativeBias::new(HEADS, 700, 0.125, slope);
         let plain = Heads::new(HEADS, WIDTH);
         for heads in [plain, Heads { window: Some(8), ..plain }, Heads { bias: Some(&bias), ..plain }] {
             let lengths = [1, 12, 17, 31, 32, 33, 95, 128, 257, 700];
-            let pairs = attended(tier, &lengths, heads, false);
-            let whole = attended(tier, &lengths, heads, true);
+            let pairs = attended(bf16, &lengths, heads);
+            let whole = attended(int16, &lengths, heads);
             for (index, (pairs, whole)) in pairs.iter().zip(&whole).enumerate() {
                 // Values are at most 2, and each way rounds weights and results once.
                 assert!((pairs - whole).abs() <= 2.0 * 2.0 / 256.0, "{index}: {pairs}, {whole}");

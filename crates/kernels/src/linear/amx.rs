@@ -17,6 +17,7 @@ use super::between::Between;
 use super::factors::{Bf16, Factors, Scaled};
 use super::{AHEAD_BYTES, CACHE_LINE_BYTES, Share, TILE_ROWS_TOGETHER_MAX, fetch};
 use crate::activations::BLOCK;
+use crate::convert::avx512::Instruction;
 use crate::output::avx512::kinds::{Work, for_lines};
 use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
@@ -251,7 +252,7 @@ pub(super) unsafe fn apply<F: InTiles>(product: Product<'_, F>, sink: Sink<'_>, 
     // SAFETY: the caller says that there are tiles.
     let _tiles = unsafe { Tiles::configure() };
     // SAFETY: tiles are configured; activations of this tier are lines of bf16.
-    unsafe { for_lines(sink.ending, Run { product, sink, sums }) };
+    unsafe { for_lines::<Instruction>(sink.ending, Run { product, sink, sums }) };
 }
 
 /// A product with all it needs. Tiles are configured; `sums` are as large as those of all slots, and nobody else computes

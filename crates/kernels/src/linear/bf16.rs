@@ -55,7 +55,7 @@ impl Work for Product<'_, factors::Bf16> {
 
 /// For a CPU with these features; nobody else computes this share.
 impl Work for Product<'_, Scaled<'_>> {
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx512vnni")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vnni")]
     unsafe fn with<E: Finish>(self) {
         // SAFETY: as the caller says.
         unsafe { self.run::<Whole<Exact>, E>() };

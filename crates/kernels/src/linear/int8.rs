@@ -23,6 +23,8 @@ use super::Share;
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
 #[cfg(target_arch = "x86_64")]
+use crate::convert::avx512::{Instruction, Plain};
+#[cfg(target_arch = "x86_64")]
 use crate::linear::between::Between;
 #[cfg(target_arch = "x86_64")]
 use crate::output::avx512::{
@@ -205,16 +207,24 @@ impl<'a> Product<'a> {
     unsafe fn finish(&self, sink: Sink<'_>, place: Place, whole: &[i32], sums: &mut [f32]) {
         let (outputs, rows) = (self.output_scales(place.panel), self.row_scales(place));
         let (whole, floats) = (&whole[..place.rows * BLOCK], &mut sums[..place.rows * BLOCK]);
-        // SAFETY: as the caller says of the place. The tiers prove that the CPU has AVX-512, and bf16 where their layout is
-        // blocks, or AVX2.
+        // SAFETY: as the caller says of the place. The tiers prove that the CPU has AVX-512, and bf16 where their name says so,
+        // or AVX2.
         unsafe {
             match self.tier.kind() {
                 #[cfg(target_arch = "x86_64")]
                 Kind::AmxBf16 | Kind::Avx512Bf16 => {
-                    for_lines(sink.ending, ToLines(Block { product: *self, sink, place, whole }));
+                    let block = WithBf16(Block { product: *self, sink, place, whole });
+                    for_lines::<Instruction>(sink.ending, block);
                 }
                 #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => for_rows(sink.ending, ToRows(Block { product: *self, sink, place, whole })),
+                Kind::Avx512Int16 => {
+                    let block = WithAvx512(Block { product: *self, sink, place, whole });
+                    for_lines::<Plain>(sink.ending, block);
+                }
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => {
+                    for_rows(sink.ending, WithAvx512(Block { product: *self, sink, place, whole }))
+                }
                 #[cfg(target_arch = "x86_64")]
                 Kind::Avx2Int16 | Kind::Avx2 => {
                     avx2::to_floats(whole, outputs, rows, floats);
@@ -238,17 +248,17 @@ struct Block<'a> {
     whole: &'a [i32],
 }
 
-/// A block whose activations are f32 rows. Nobody else computes it.
+/// A block on a CPU with AVX-512. Nobody else computes it.
 #[cfg(target_arch = "x86_64")]
-struct ToRows<'a>(Block<'a>);
+struct WithAvx512<'a>(Block<'a>);
 
-/// A block whose activations are lines of bf16. Nobody else computes it.
+/// A block on a CPU with its bf16 as well. Nobody else computes it.
 #[cfg(target_arch = "x86_64")]
-struct ToLines<'a>(Block<'a>);
+struct WithBf16<'a>(Block<'a>);
 
 #[cfg(target_arch = "x86_64")]
-impl Work for ToRows<'_> {
-    #[target_feature(enable = "avx512f,avx512dq")]
+impl Work for WithAvx512<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw")]
     unsafe fn with<F: Finish>(self) {
         let Self(Block { product, sink, place, whole }) = self;
         // SAFETY: as is said of the value.
@@ -257,7 +267,7 @@ impl Work for ToRows<'_> {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Work for ToLines<'_> {
+impl Work for WithBf16<'_> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
     unsafe fn with<F: Finish>(self) {
         let Self(Block { product, sink, place, whole }) = self;

@@ -12,6 +12,7 @@ use super::bf16::Product;
 use super::factors::Scaled;
 use crate::activations::{Activations, BLOCK};
 use crate::aligned::Aligned;
+use crate::convert::avx512::Plain;
 use crate::output::Sink;
 use crate::output::avx512::kinds::for_lines;
 use crate::packed::{PackedLinear, tiles};
@@ -79,7 +80,7 @@ fn quantise(weight: f32, scale: f32) -> i16 {
 /// Computes a share of the product, its shapes checked by the caller.
 ///
 /// # Safety
-/// The CPU has AVX-512, bf16 and VNNI, and nobody else computes this share.
+/// The CPU has AVX-512 and VNNI, and nobody else computes this share.
 pub(super) unsafe fn apply(
     linear: &PackedLinear,
     weights: &WholeWeights,
@@ -104,8 +105,8 @@ pub(super) unsafe fn apply(
             share: Share { rows, panels: share.panels.clone() },
             sums,
         };
-        // SAFETY: as the caller says; activations of a tier with bf16 are lines.
-        unsafe { for_lines(sink.ending, product) };
+        // SAFETY: as the caller says; activations of this tier are lines.
+        unsafe { for_lines::<Plain>(sink.ending, product) };
     }
 }
 
@@ -117,7 +118,7 @@ mod tests {
     use crate::convert::{from_bf16, to_bf16};
     use crate::output::Output;
     use crate::testing;
-    use crate::tier::{Int8Kind, Tier};
+    use crate::tier::Tier;
 
     proptest! {
         #[test]
@@ -135,10 +136,9 @@ mod tests {
     #[test]
     fn product_is_that_of_floats_to_half_of_a_step_of_bf16() {
         let test = "product_is_that_of_floats_to_half_of_a_step_of_bf16";
-        let has_vnni = testing::int8_kinds(test).contains(&Int8Kind::Vnni);
-        let can = |tier: &Tier| tier.name() == "avx2-int16" || tier.name() == "avx512-bf16" && has_vnni;
         let shapes = [(1, 1, 1), (13, 100, 33), (40, 384, 64), (200, 1536, 40), (3, 3072, 65)];
-        let tiers: Vec<Tier> = testing::tiers(test).into_iter().filter(can).collect();
+        let tiers: Vec<Tier> =
+            testing::tiers(test).into_iter().filter(|tier| tier.multiplies_whole_numbers()).collect();
         for (tier, (rows, inputs, outputs)) in
             tiers.into_iter().flat_map(|tier| shapes.map(|shape| (tier, shape)))
         {
@@ -149,7 +149,7 @@ mod tests {
             let mut input = Activations::new(tier, rows, inputs);
             input.fill(&values, inputs);
             let mut found = vec![0.0; rows * outputs];
-            let linear = PackedLinear::new_whole(tier, &weights, inputs, &[]);
+            let linear = PackedLinear::new(tier, &weights, inputs, &[]);
             linear.apply(&input, Output::Rows(&mut found), &mut Scratch::new(tier, 1, 32));
             for (row, found) in values.chunks_exact(inputs).zip(found.chunks_exact(outputs)) {
                 for (weights, found) in weights.chunks_exact(inputs).zip(found) {

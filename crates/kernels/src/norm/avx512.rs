@@ -5,38 +5,79 @@ use std::ops::Range;
 
 use super::{LayerNorm, Lines};
 use crate::activations::BLOCK;
-use crate::convert::avx512::store_bf16;
-use crate::output::avx512::{Masks, add};
+use crate::convert::avx512::{Instruction, Plain, Rounding, store_bf16};
+use crate::output::avx512::{Masks, Pair, add};
 
-/// Normalises `R` `rows` and writes them as `lines` of bf16.
+/// Normalises `R` rows and writes them as lines of bf16.
 ///
 /// # Safety
 /// The CPU has these features, and nobody else uses these lines meanwhile.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn apply_to_blocks<const R: usize>(norm: &LayerNorm, rows: &mut [f32], lines: Lines<'_>) {
-    let moments = moments::<R>(norm, rows);
-    for (block, columns) in norm.blocks() {
-        let masks = Masks::first(columns.len());
-        for (row, normal) in norm.normal(rows, &columns, &moments).into_iter().enumerate() {
-            store(norm.part_mut(rows, row, &columns), masks, normal);
-            // SAFETY: as the caller says.
-            store_bf16(unsafe { lines.of_block(row, block) }, masks, normal);
-        }
+pub(super) unsafe fn to_blocks<const R: usize>(norm: &LayerNorm, rows: impl Rows, lines: Lines<'_>) {
+    // SAFETY: as the caller says.
+    unsafe { write_blocks::<R, Instruction>(norm, rows, lines) };
+}
+
+/// The same on a CPU without bf16.
+///
+/// # Safety
+/// As of [`to_blocks`].
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn to_blocks_plainly<const R: usize>(norm: &LayerNorm, rows: impl Rows, lines: Lines<'_>) {
+    // SAFETY: as the caller says.
+    unsafe { write_blocks::<R, Plain>(norm, rows, lines) };
+}
+
+/// Rows that are normalised, and whether they become what is written.
+pub(super) trait Rows {
+    fn values(&self) -> &[f32];
+
+    /// What up to 32 columns of a row have become.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512.
+    unsafe fn take(&mut self, norm: &LayerNorm, row: usize, columns: &Range<usize>, normal: Pair);
+}
+
+/// They do.
+impl Rows for &mut [f32] {
+    fn values(&self) -> &[f32] {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn take(&mut self, norm: &LayerNorm, row: usize, columns: &Range<usize>, normal: Pair) {
+        // SAFETY: as the caller says.
+        unsafe { store(norm.part_mut(self, row, columns), Masks::first(columns.len()), normal) };
     }
 }
 
-/// The same, but `rows` stay as they are.
+/// They stay as they are.
+impl Rows for &[f32] {
+    fn values(&self) -> &[f32] {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn take(&mut self, _norm: &LayerNorm, _row: usize, _columns: &Range<usize>, _normal: Pair) {}
+}
+
+/// Compiled for the features of whoever calls it.
 ///
 /// # Safety
-/// As of [`apply_to_blocks`].
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn copy_to_blocks<const R: usize>(norm: &LayerNorm, rows: &[f32], lines: Lines<'_>) {
-    let moments = moments::<R>(norm, rows);
-    for (block, columns) in norm.blocks() {
-        let masks = Masks::first(columns.len());
-        for (row, normal) in norm.normal(rows, &columns, &moments).into_iter().enumerate() {
-            // SAFETY: as the caller says.
-            store_bf16(unsafe { lines.of_block(row, block) }, masks, normal);
+/// The CPU has AVX-512 and what `B` needs, and nobody else uses these lines meanwhile.
+#[inline(always)]
+unsafe fn write_blocks<const R: usize, B: Rounding>(norm: &LayerNorm, mut rows: impl Rows, lines: Lines<'_>) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let moments = moments::<R>(norm, rows.values());
+        for (block, columns) in norm.blocks() {
+            let masks = Masks::first(columns.len());
+            let normal = norm.normal(rows.values(), &columns, &moments);
+            for (row, normal) in normal.into_iter().enumerate() {
+                rows.take(norm, row, &columns, normal);
+                store_bf16::<B>(lines.of_block(row, block), masks, normal);
+            }
         }
     }
 }

@@ -35,7 +35,9 @@ impl Int8Kind {
     fn suits(self, tier: Kind) -> bool {
         match self {
             Self::Amx => tier == Kind::AmxBf16,
-            Self::Vnni => matches!(tier, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512),
+            Self::Vnni => {
+                matches!(tier, Kind::AmxBf16 | Kind::Avx512Bf16 | Kind::Avx512Int16 | Kind::Avx512)
+            }
             Self::AvxVnni => matches!(tier, Kind::Avx2Int16 | Kind::Avx2),
             // No CPU is known that multiplies bf16 and has no VNNI.
             Self::Avx2 => matches!(tier, Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable),

@@ -46,7 +46,7 @@ pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-/// 512-bit registers that multiply int8.
+/// 512-bit registers that multiply int8, and int16.
 pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }

@@ -5,12 +5,14 @@ use std::arch::x86_64::*;
 
 use super::{LINE, Left, Product, ROWS, STEP, TILE};
 use crate::activations::BLOCK;
+use crate::convert::avx512::{Instruction, Plain};
 use crate::linear::between::{Ahead, Between};
 use crate::linear::fetch_ahead;
 use crate::output::avx512::kinds::{Work, for_lines, for_rows};
 use crate::output::avx512::sums::Whole;
 use crate::output::avx512::{Finish, Unfinished};
 use crate::output::{Place, Sink};
+use crate::tier::Kind;
 
 /// Lines of a tile that many rows are multiplied with between two parts of what is done beside: they finish as many rows
 /// before them, in more parts than there are steps.
@@ -22,12 +24,14 @@ const STRETCH: usize = LINE / 8;
 /// The CPU has VNNI and what the tier of the product says, and nobody else computes these rows and panels.
 pub(super) unsafe fn apply(product: Product<'_>, sink: Sink<'_>, whole: &mut [i32]) {
     let run = Run { product, sink, whole: whole[..ROWS * BLOCK].as_mut_ptr() };
-    // SAFETY: as the caller says; a tier with bf16 has activations in lines.
+    // SAFETY: as the caller says; tiers of sixteen bits have activations in lines.
     unsafe {
-        if product.tier.rounds_to_bfloat16() {
-            for_lines(sink.ending, ToLines(run));
-        } else {
-            for_rows(sink.ending, ToRows(run));
+        match product.tier.kind() {
+            Kind::AmxBf16 | Kind::Avx512Bf16 => for_lines::<Instruction>(sink.ending, WithBf16(run)),
+            Kind::Avx512Int16 => for_lines::<Plain>(sink.ending, WithVnni(run)),
+            Kind::Avx512 | Kind::Avx2Int16 | Kind::Avx2 | Kind::Portable => {
+                for_rows(sink.ending, WithVnni(run));
+            }
         }
     }
 }
@@ -39,21 +43,21 @@ struct Run<'a> {
     whole: *mut i32,
 }
 
-/// On a CPU with VNNI, activations being f32 rows.
-struct ToRows<'a>(Run<'a>);
+/// On a CPU with VNNI.
+struct WithVnni<'a>(Run<'a>);
 
-/// On a CPU with VNNI and bf16, activations being lines of bf16.
-struct ToLines<'a>(Run<'a>);
+/// On a CPU with VNNI and bf16.
+struct WithBf16<'a>(Run<'a>);
 
-impl Work for ToRows<'_> {
-    #[target_feature(enable = "avx512f,avx512dq,avx512vnni")]
+impl Work for WithVnni<'_> {
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vnni")]
     unsafe fn with<F: Finish>(self) {
         // SAFETY: as is said of the value.
         unsafe { self.0.run::<F>() };
     }
 }
 
-impl Work for ToLines<'_> {
+impl Work for WithBf16<'_> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx512vnni")]
     unsafe fn with<F: Finish>(self) {
         // SAFETY: as is said of the value.

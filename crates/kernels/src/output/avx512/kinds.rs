@@ -1,10 +1,11 @@
 //! What becomes of one row of a panel.
 
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
 use super::{Masks, Pair, add};
 use crate::activations::BLOCK;
-use crate::convert::avx512::write_bf16;
+use crate::convert::avx512::{Instruction, Plain, Rounding, write_bf16};
 use crate::gelu::avx512::{gelu, gelu_for_bf16};
 use crate::output::rotate::avx512::turn;
 use crate::output::{Ending, Gate};
@@ -15,7 +16,7 @@ pub(crate) trait Finish {
     /// Takes sums with their bias.
     ///
     /// # Safety
-    /// The CPU has AVX-512, and bf16 for lines. What this writes can be written, and `row.angles` read if it is not null.
+    /// The CPU has AVX-512, and for lines what their rounding needs. What this writes can be written, and `row.angles` read if it is not null.
     unsafe fn row(values: Pair, row: Row);
 }
 
@@ -45,20 +46,26 @@ pub(crate) unsafe fn for_rows(ending: Ending<'_>, work: impl Work) {
     }
 }
 
-/// Does work of a tier whose activations are blocks of bf16.
+/// Does work of a tier whose activations are blocks of bf16, rounded by `R`.
 ///
 /// # Safety
 /// As of [`Work::with`].
-pub(crate) unsafe fn for_lines(ending: Ending<'_>, work: impl Work) {
+pub(crate) unsafe fn for_lines<R>(ending: Ending<'_>, work: impl Work)
+where
+    IntoLines<R>: Finish,
+    GeluLines<R>: Finish,
+    SiluGatedLines<R>: Finish,
+    GeluGatedLines<R>: Finish,
+{
     // SAFETY: as the caller says.
     unsafe {
         match ending {
             Ending::Rows => work.with::<IntoRows>(),
             Ending::AddTo => work.with::<AddToRows>(),
-            Ending::Activations | Ending::Rotated(_) => work.with::<IntoLines>(),
-            Ending::Gelu => work.with::<GeluLines>(),
-            Ending::Gated(Gate::Silu) => work.with::<SiluGatedLines>(),
-            Ending::Gated(Gate::Gelu) => work.with::<GeluGatedLines>(),
+            Ending::Activations | Ending::Rotated(_) => work.with::<IntoLines<R>>(),
+            Ending::Gelu => work.with::<GeluLines<R>>(),
+            Ending::Gated(Gate::Silu) => work.with::<SiluGatedLines<R>>(),
+            Ending::Gated(Gate::Gelu) => work.with::<GeluGatedLines<R>>(),
         }
     }
 }
@@ -84,13 +91,13 @@ pub(crate) struct SiluGatedRows;
 /// The same with the GELU.
 pub(crate) struct GeluGatedRows;
 /// Into lines of bf16.
-pub(crate) struct IntoLines;
+pub(crate) struct IntoLines<R>(PhantomData<R>);
 /// Through the GELU into lines of bf16.
-pub(crate) struct GeluLines;
+pub(crate) struct GeluLines<R>(PhantomData<R>);
 /// Half of the columns times the SiLU of the others, into half lines of bf16.
-pub(crate) struct SiluGatedLines;
+pub(crate) struct SiluGatedLines<R>(PhantomData<R>);
 /// The same with the GELU.
-pub(crate) struct GeluGatedLines;
+pub(crate) struct GeluGatedLines<R>(PhantomData<R>);
 
 impl Finish for IntoRows {
     #[inline]
@@ -137,42 +144,52 @@ impl Finish for GeluGatedRows {
     }
 }
 
-impl Finish for IntoLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, row: Row) {
-        // SAFETY: as the caller says.
-        unsafe { write_bf16(row.to.cast(), row.masks, turned(values, row.angles)) };
-    }
+/// What ends in lines, on CPUs with `features`.
+macro_rules! lines {
+    ($rounding:ty, $features:literal) => {
+        impl Finish for IntoLines<$rounding> {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn row(values: Pair, row: Row) {
+                // SAFETY: as the caller says.
+                unsafe { write_bf16::<$rounding>(row.to.cast(), row.masks, turned(values, row.angles)) };
+            }
+        }
+
+        impl Finish for GeluLines<$rounding> {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn row(values: Pair, row: Row) {
+                let values = [gelu_for_bf16(values[0]), gelu_for_bf16(values[1])];
+                // SAFETY: as the caller says.
+                unsafe { write_bf16::<$rounding>(row.to.cast(), row.masks, values) };
+            }
+        }
+
+        impl Finish for SiluGatedLines<$rounding> {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn row(values: Pair, row: Row) {
+                // SAFETY: as the caller says.
+                unsafe { write_half::<$rounding>(row.to, _mm512_mul_ps(values[0], silu(values[1]))) };
+            }
+        }
+
+        impl Finish for GeluGatedLines<$rounding> {
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn row(values: Pair, row: Row) {
+                // SAFETY: as the caller says.
+                unsafe {
+                    write_half::<$rounding>(row.to, _mm512_mul_ps(values[0], gelu_for_bf16(values[1])))
+                };
+            }
+        }
+    };
 }
 
-impl Finish for GeluLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, row: Row) {
-        let values = [gelu_for_bf16(values[0]), gelu_for_bf16(values[1])];
-        // SAFETY: as the caller says.
-        unsafe { write_bf16(row.to.cast(), row.masks, values) };
-    }
-}
-
-impl Finish for SiluGatedLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, row: Row) {
-        // SAFETY: as the caller says.
-        unsafe { write_half(row.to, _mm512_mul_ps(values[0], silu(values[1]))) };
-    }
-}
-
-impl Finish for GeluGatedLines {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16")]
-    unsafe fn row(values: Pair, row: Row) {
-        // SAFETY: as the caller says.
-        unsafe { write_half(row.to, _mm512_mul_ps(values[0], gelu_for_bf16(values[1]))) };
-    }
-}
+lines!(Instruction, "avx512f,avx512dq,avx512bw,avx512bf16");
+lines!(Plain, "avx512f,avx512dq,avx512bw");
 
 /// # Safety
 /// There are 32 angles, if there are any.
@@ -187,13 +204,9 @@ unsafe fn turned(values: Pair, angles: *const f32) -> Pair {
 }
 
 /// # Safety
-/// 32 bytes can be written.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn write_half(to: *mut u8, values: __m512) {
-    // SAFETY: as the caller says, and any bits are a value of both types.
-    unsafe {
-        let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
-        _mm256_storeu_si256(to.cast(), rounded);
-    }
+/// The CPU has what `R` needs, and 32 bytes can be written.
+#[inline(always)]
+unsafe fn write_half<R: Rounding>(to: *mut u8, values: __m512) {
+    // SAFETY: as the caller says.
+    unsafe { _mm256_storeu_si256(to.cast(), R::half(values)) };
 }
