@@ -1,8 +1,9 @@
 //! The command line: what `cargo xtask --help` prints is written here.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
 
 /// Replicas of ml-base at most: as many slots has the balancer.
 const REPLICAS_MAX: i64 = 8;
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     /// tile instructions do where the CPU has none and software carries them out; on a CPU with AMX it does not see those,
     /// which have assertions of their shapes before them.
     Sanitize,
+    Emulate(EmulateArgs),
     Prove(ProveArgs),
     /// Check the rules: fmt, clippy, doc, cargo-deny where it is installed, tidy
     ///
@@ -77,6 +79,78 @@ pub(crate) enum Command {
     /// What `up --detach` leaves running
     #[command(hide = true)]
     Supervise(GridArgs),
+}
+
+/// Run the tests of kernels on a CPU that this machine has not, in the emulator Bochs
+///
+/// Each test program is all that a Linux runs, on a CPU of another kind. Needs Bochs 3.0 or later with AVX-512
+/// (configure --enable-x86-64 --enable-cpu-level=6 --enable-avx --enable-evex --enable-all-optimizations --with-nogui; Debian's package
+/// from 13 on, with --display rfb) and Debian's busybox-static, bochsbios, vgabios, isolinux, syslinux-common, xorriso and
+/// linux-image-cloud-amd64. Says nothing about speed.
+#[derive(Args, Debug)]
+pub(crate) struct EmulateArgs {
+    /// The CPU
+    #[arg(long, value_enum, default_value_t = EmulatedCpu::IceLake)]
+    pub(crate) cpu: EmulatedCpu,
+    /// Cases of each property that is tested with drawn values; some take a second
+    #[arg(long, default_value_t = 4, value_name = "COUNT")]
+    pub(crate) cases: u32,
+    /// The emulator
+    #[arg(long, default_value = "bochs", value_name = "PROGRAM")]
+    pub(crate) bochs: PathBuf,
+    /// How it shows a screen that nobody looks at
+    #[arg(long, default_value = "nogui", value_name = "LIBRARY")]
+    pub(crate) display: String,
+    /// The Linux [default: the newest /boot/vmlinuz-*]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Only tests whose names contain one of these
+    #[arg(value_name = "NAME")]
+    pub(crate) filters: Vec<String>,
+}
+
+/// A CPU that Bochs knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmulatedCpu {
+    /// AVX-512
+    SkylakeX,
+    /// AVX-512 and VNNI
+    IceLake,
+    /// AVX-512, VNNI and bf16, tiles in software. Bochs 3.0 itself rounds the upper half of vcvtne2ps2bf16 wrongly
+    SapphireRapids,
+    /// AVX2 and AVX-VNNI
+    ArrowLake,
+}
+
+impl EmulatedCpu {
+    /// As it is called here.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::SkylakeX => "skylake-x",
+            Self::IceLake => "ice-lake",
+            Self::SapphireRapids => "sapphire-rapids",
+            Self::ArrowLake => "arrow-lake",
+        }
+    }
+
+    /// As Bochs calls it.
+    pub(crate) fn model(self) -> &'static str {
+        match self {
+            Self::SkylakeX => "corei7_skylake_x",
+            Self::IceLake => "corei7_icelake_u",
+            Self::SapphireRapids => "sapphire_rapids",
+            Self::ArrowLake => "arrow_lake",
+        }
+    }
+
+    /// What Linux needs more of than Bochs has: for tiles, and for addresses of 57 bits.
+    pub(crate) fn without(self) -> Option<&'static str> {
+        match self {
+            Self::SkylakeX | Self::IceLake => None,
+            Self::SapphireRapids => Some("amx_bf16,amx_int8,amx,la57"),
+            Self::ArrowLake => Some("la57"),
+        }
+    }
 }
 
 /// Prove at length what `test` proves in short: no fault makes the shard answer a wrong vector, no order of turns either,

@@ -15,6 +15,7 @@
 //! accuracy ──▶ workspace, model ──▶ `accuracy`, which starts ml-base itself
 //! test ──▶ haproxy, workspace, model, cargo nextest          ci ──▶ fmt, clippy, doc, deny, tidy
 //! sanitize ──▶ cargo test of kernels on nightly               prove ──▶ two tests of cache-shard, at length
+//! emulate ──▶ cargo test of kernels in Bochs
 //! ```
 
 mod cli;
@@ -26,6 +27,7 @@ mod cache;
 mod ci;
 mod down;
 mod embed;
+mod emulate;
 mod prove;
 mod sanitize;
 mod status;
@@ -79,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(&workspace, &args),
         Command::Prove(args) => prove::run(&workspace, &args),
         Command::Sanitize => sanitize::run(&workspace),
+        Command::Emulate(args) => emulate::run(&workspace, &args),
         Command::Ci => ci::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
     }
