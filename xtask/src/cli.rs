@@ -116,9 +116,9 @@ pub(crate) enum EmulatedCpu {
     SkylakeX,
     /// AVX-512 and VNNI
     IceLake,
-    /// AVX-512, VNNI and bf16, tiles in software. Bochs 3.0 itself rounds the upper half of vcvtne2ps2bf16 wrongly
+    /// AVX-512, VNNI and bf16, tiles in software. Needs Linux 6.12; Bochs 3.0 reads wrong numbers in vcvtne2ps2bf16
     SapphireRapids,
-    /// AVX2 and AVX-VNNI
+    /// AVX2 and AVX-VNNI. Needs Linux 6.12
     ArrowLake,
 }
 

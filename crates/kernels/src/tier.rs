@@ -5,6 +5,8 @@ mod int8;
 mod x86;
 
 pub(crate) use int8::Int8Kind;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::has_avx_vnni;
 
 /// A set of instructions that this CPU was found to have.
 ///

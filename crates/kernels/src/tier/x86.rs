@@ -51,8 +51,8 @@ pub(super) fn has_vnni() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 
-/// 256-bit registers that multiply int8: Intel's CPUs without AVX-512 since Alder Lake, AMD's since Zen 5.
-pub(super) fn has_avx_vnni() -> bool {
+/// 256-bit registers that multiply int8, and int16: Intel's CPUs without AVX-512 since Alder Lake, AMD's since Zen 5.
+pub(crate) fn has_avx_vnni() -> bool {
     has_avx2() && is_x86_feature_detected!("avxvnni")
 }
 

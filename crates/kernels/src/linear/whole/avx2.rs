@@ -2,7 +2,7 @@
 //! the weights.
 //!
 //! An instruction multiplies pairs of sixteen bits and another adds the sums of each: twice as many numbers as in f32, in twice
-//! as many instructions, of which half go to units that f32 leaves idle.
+//! as many instructions, of which half go to units that f32 leaves idle. With AVX-VNNI one instruction does both.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -15,6 +15,7 @@ use crate::output::{Place, Sink, portable};
 use crate::packed::{PackedLinear, TILE};
 use crate::quantise::Form;
 use crate::scratch::Scratch;
+use crate::tier::has_avx_vnni;
 
 /// Rows that are multiplied at once.
 const ROWS: usize = 6;
@@ -85,13 +86,33 @@ pub(in crate::linear) unsafe fn apply(
 /// # Panics
 /// If a slice is too short for the shape.
 #[target_feature(enable = "avx2")]
-pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], end: End<'_>, (sums, stride): (&mut [f32], usize)) {
+pub(crate) fn multiply(left: Lines<'_>, panel: &[u16], end: End<'_>, sums: (&mut [f32], usize)) {
+    // SAFETY: the CPU has what is chosen.
+    unsafe {
+        if has_avx_vnni() {
+            multiply_with::<Vnni>(left, panel, end, sums);
+        } else {
+            multiply_with::<Avx2>(left, panel, end, sums);
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has the instructions of `M`.
+#[target_feature(enable = "avx2")]
+unsafe fn multiply_with<M: MultiplyAdd>(
+    left: Lines<'_>,
+    panel: &[u16],
+    end: End<'_>,
+    (sums, stride): (&mut [f32], usize),
+) {
     let last = (panel.len() - 1) / (STRETCH * 2 * TILE);
     for tile in 0..BLOCK / OUTPUTS {
         for (stretch, panel) in panel.chunks(STRETCH * 2 * TILE).enumerate() {
             let left = Lines { values: &left.values[stretch * STRETCH * left.stride * BLOCK..], ..left };
             let part = Part { tile, is_first: stretch == 0, end: (stretch == last).then_some(end) };
-            part.multiply(left, &panel[tile * TILE..], (&mut sums[tile * OUTPUTS..], stride));
+            // SAFETY: as the caller says.
+            unsafe { part.multiply::<M>(left, &panel[tile * TILE..], (&mut sums[tile * OUTPUTS..], stride)) };
         }
     }
 }
@@ -110,9 +131,17 @@ struct Part<'a> {
 impl Part<'_> {
     /// # Panics
     /// If a slice is too short for the shape.
+    ///
+    /// # Safety
+    /// The CPU has the instructions of `M`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn multiply(self, left: Lines<'_>, panel: &[u16], (sums, stride): (&mut [f32], usize)) {
+    unsafe fn multiply<M: MultiplyAdd>(
+        self,
+        left: Lines<'_>,
+        panel: &[u16],
+        (sums, stride): (&mut [f32], usize),
+    ) {
         let steps = panel.len().div_ceil(2 * TILE);
         assert!(((steps - 1) * left.stride + left.rows) * BLOCK <= left.values.len());
         assert!((steps - 1) * 2 * TILE + TILE <= panel.len());
@@ -125,14 +154,14 @@ impl Part<'_> {
             let from = left.values[row * BLOCK..].as_ptr();
             let to = sums[row * stride..].as_mut_ptr();
             let strides = [left.stride * BLOCK, stride];
-            // SAFETY: as many rows are left as each kernel is for, and the shapes are checked above.
+            // SAFETY: as the caller says; as many rows are left as each kernel is for, and the shapes are checked above.
             row += unsafe {
                 match left.rows - row {
-                    ROWS.. if row == 0 => self.rows::<ROWS, true>(from, panel, to, strides, row),
-                    ROWS.. => self.rows::<ROWS, false>(from, panel, to, strides, row),
-                    4.. => self.rows::<4, true>(from, panel, to, strides, row),
-                    2.. => self.rows::<2, true>(from, panel, to, strides, row),
-                    _ => self.rows::<1, true>(from, panel, to, strides, row),
+                    ROWS.. if row == 0 => self.rows::<M, ROWS, true>(from, panel, to, strides, row),
+                    ROWS.. => self.rows::<M, ROWS, false>(from, panel, to, strides, row),
+                    4.. => self.rows::<M, 4, true>(from, panel, to, strides, row),
+                    2.. => self.rows::<M, 2, true>(from, panel, to, strides, row),
+                    _ => self.rows::<M, 1, true>(from, panel, to, strides, row),
                 }
             };
         }
@@ -141,11 +170,11 @@ impl Part<'_> {
     /// `R` rows at once, from `row` on; says how many that were. The `FIRST` ones fetch weights ahead.
     ///
     /// # Safety
-    /// `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R` rows
+    /// The CPU has the instructions of `M`. `R` lines lie at `left` for each step of the panel, `strides[0]` numbers from step to step; `sums` has room for `R` rows
     /// of 16, `strides[1]` apart; there are scales of these rows.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn rows<const R: usize, const FIRST: bool>(
+    unsafe fn rows<M: MultiplyAdd, const R: usize, const FIRST: bool>(
         self,
         left: *const u16,
         panel: &[u16],
@@ -169,7 +198,7 @@ impl Part<'_> {
                     if FIRST {
                         (0..PAIRS).for_each(|pair| fetch_ahead(weights.add(pair * BLOCK)));
                     }
-                    multiply_pairs(&mut acc, left.add(2 * pair), weights);
+                    M::pairs(&mut acc, left.add(2 * pair), weights);
                 }
             }
         }
@@ -206,33 +235,83 @@ impl Part<'_> {
     }
 }
 
-/// Adds the products of [`PAIRS`] pairs of inputs to the sums of `R` rows.
-///
-/// # Safety
-/// At `left` lie as many pairs of each row, a line from row to row; at `weights` as many lines.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn multiply_pairs<const R: usize>(
-    acc: &mut [[__m256i; HALVES]; R],
-    left: *const u16,
-    weights: *const u16,
-) {
-    // SAFETY: as the caller says.
-    unsafe {
-        if let [a, b, c, d, e, f] = acc.as_mut_slice() {
-            return multiply_pairs_of_six([a, b, c, d, e, f], left, weights);
-        }
-        for pair in 0..PAIRS {
-            let weights = weights.add(pair * BLOCK);
-            let weights = [load(weights), load(weights.add(2 * LANES))];
-            for (row, acc) in acc.iter_mut().enumerate() {
-                let pair = left.add(row * BLOCK + 2 * pair).cast::<i32>().read_unaligned();
-                let pair = _mm256_set1_epi32(pair);
-                for (acc, weights) in acc.iter_mut().zip(weights) {
-                    *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, pair));
+/// The instructions that multiply pairs and add up.
+trait MultiplyAdd {
+    /// Adds the products of [`PAIRS`] pairs of inputs to the sums of `R` rows.
+    ///
+    /// # Safety
+    /// The CPU has them. At `left` lie as many pairs of each row, a line from row to row; at `weights` as many lines.
+    unsafe fn pairs<const R: usize>(acc: &mut [[__m256i; HALVES]; R], left: *const u16, weights: *const u16);
+}
+
+/// Those of AVX2.
+struct Avx2;
+
+/// That of AVX-VNNI.
+struct Vnni;
+
+impl MultiplyAdd for Avx2 {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn pairs<const R: usize>(acc: &mut [[__m256i; HALVES]; R], left: *const u16, weights: *const u16) {
+        // SAFETY: as the caller says.
+        unsafe {
+            if let [a, b, c, d, e, f] = acc.as_mut_slice() {
+                return multiply_pairs_of_six([a, b, c, d, e, f], left, weights);
+            }
+            for pair in 0..PAIRS {
+                let weights = weights.add(pair * BLOCK);
+                let weights = [load(weights), load(weights.add(2 * LANES))];
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let pair = left.add(row * BLOCK + 2 * pair).cast::<i32>().read_unaligned();
+                    let pair = _mm256_set1_epi32(pair);
+                    for (acc, weights) in acc.iter_mut().zip(weights) {
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(weights, pair));
+                    }
                 }
             }
         }
+    }
+}
+
+impl MultiplyAdd for Vnni {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn pairs<const R: usize>(acc: &mut [[__m256i; HALVES]; R], left: *const u16, weights: *const u16) {
+        // SAFETY: as the caller says.
+        unsafe {
+            for pair in 0..PAIRS {
+                let weights = weights.add(pair * BLOCK);
+                let weights = [load(weights), load(weights.add(2 * LANES))];
+                for (row, acc) in acc.iter_mut().enumerate() {
+                    let pair = left.add(row * BLOCK + 2 * pair).cast::<i32>().read_unaligned();
+                    multiply_pair_by_vnni(acc, _mm256_set1_epi32(pair), weights);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of one pair of a row to its sums. An intrinsic would bind all that this is part of to CPUs with AVX-VNNI.
+///
+/// # Safety
+/// The CPU has AVX-VNNI.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn multiply_pair_by_vnni(
+    [low, high]: &mut [__m256i; HALVES],
+    pair: __m256i,
+    weights: [__m256i; HALVES],
+) {
+    // SAFETY: as the caller says; no register is changed but those that are named.
+    unsafe {
+        asm!(
+            "{{vex}} vpdpwssd {low}, {pair}, {weights_low}",
+            "{{vex}} vpdpwssd {high}, {pair}, {weights_high}",
+            pair = in(ymm_reg) pair, low = inout(ymm_reg) *low, high = inout(ymm_reg) *high,
+            weights_low = in(ymm_reg) weights[0], weights_high = in(ymm_reg) weights[1],
+            options(pure, nomem, nostack, preserves_flags),
+        );
     }
 }
 
@@ -285,7 +364,7 @@ macro_rules! pair {
 /// early and have to keep sums in memory.
 ///
 /// # Safety
-/// As of [`multiply_pairs`].
+/// As of [`MultiplyAdd::pairs`].
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn multiply_pairs_of_six(
@@ -314,4 +393,76 @@ unsafe fn multiply_pairs_of_six(
 unsafe fn load(from: *const u16) -> __m256i {
     // SAFETY: as the caller says.
     unsafe { _mm256_loadu_si256(from.cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use crate::tier::Int8Kind;
+
+    /// Rows and a panel of numbers without a pattern, which all but fill the bits of sums.
+    struct Case {
+        rows: usize,
+        steps: usize,
+        values: Vec<u16>,
+        panel: Vec<u16>,
+    }
+
+    impl Case {
+        fn new(rows: usize, steps: usize) -> Self {
+            let numbers = |count: usize, max: usize| {
+                let number = |place: usize| (place * 7919 % (2 * max + 1)) as i64 - max as i64;
+                (0..count).map(|place| i16::try_from(number(place)).unwrap().cast_unsigned()).collect()
+            };
+            let (values, panel) =
+                (numbers(steps * rows * BLOCK, 4095), numbers(steps * 2 * TILE, 16_000 / steps));
+            Self { rows, steps, values, panel }
+        }
+
+        /// # Safety
+        /// The CPU has the instructions of `M`.
+        unsafe fn sums<M: MultiplyAdd>(&self) -> Vec<f32> {
+            let mut sums = vec![f32::NAN; self.rows * BLOCK];
+            let left = Lines { values: &self.values, stride: self.rows, rows: self.rows };
+            // SAFETY: as the caller says.
+            unsafe { multiply_with::<M>(left, &self.panel, End::Floats, (&mut sums, BLOCK)) };
+            sums
+        }
+
+        fn expected(&self) -> Vec<f32> {
+            let places = (0..self.rows).flat_map(|row| (0..BLOCK).map(move |output| (row, output)));
+            places.map(|(row, output)| self.sum(row, output) as f32).collect()
+        }
+
+        fn sum(&self, row: usize, output: usize) -> i32 {
+            let inputs = (0..self.steps * BLOCK).map(|input| (input / BLOCK, input % BLOCK));
+            let product = |(step, input): (usize, usize)| {
+                let tile = (2 * step + output / OUTPUTS) * TILE;
+                let weight = self.panel[tile + input / 2 * BLOCK + output % OUTPUTS * 2 + input % 2];
+                let value = self.values[(step * self.rows + row) * BLOCK + input];
+                i32::from(value.cast_signed()) * i32::from(weight.cast_signed())
+            };
+            inputs.map(product).sum()
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_plain_rust_by_either_instruction() {
+        let test = "sums_are_those_of_plain_rust_by_either_instruction";
+        if !testing::has_avx2(test) {
+            return;
+        }
+        let has_vnni = testing::int8_kinds(test).contains(&Int8Kind::AvxVnni);
+        for (rows, steps) in [(1, 1), (2, 3), (5, 1), (6, 2), (13, 40)] {
+            let case = Case::new(rows, steps);
+            let expected = case.expected();
+            // SAFETY: the CPU has AVX2.
+            assert_eq!(unsafe { case.sums::<Avx2>() }, expected, "{rows} rows, {steps} steps");
+            if has_vnni {
+                // SAFETY: it has AVX-VNNI.
+                assert_eq!(unsafe { case.sums::<Vnni>() }, expected, "{rows} rows, {steps} steps");
+            }
+        }
+    }
 }
