@@ -16,7 +16,8 @@ pub(crate) trait Finish {
     /// Takes sums with their bias.
     ///
     /// # Safety
-    /// The CPU has AVX-512, and for lines what their rounding needs. What this writes can be written, and `row.angles` read if it is not null.
+    /// The CPU has AVX-512, and for lines what their rounding needs. What this writes can be written, and `row.angles` read if it
+    /// is not null.
     unsafe fn row(values: Pair, row: Row);
 }
 
@@ -144,7 +145,7 @@ impl Finish for GeluGatedRows {
     }
 }
 
-/// What ends in lines, on CPUs with `features`.
+/// What ends in lines that are rounded in one way. One body, but for each way functions of just the features that it needs.
 macro_rules! lines {
     ($rounding:ty, $features:literal) => {
         impl Finish for IntoLines<$rounding> {
