@@ -34,14 +34,19 @@ pub(crate) fn half_step(tier: Tier) -> f64 {
     if tier.rounds_to_bfloat16() { 1.0 / 256.0 } else { 1e-7 }
 }
 
-/// What an element's product may be off by in a score of queries and keys of up to 2, beyond the rounding of both to bf16: some
-/// CPUs make whole numbers of them, of which as many squares as columns do not run over 31 bits. Six deviations of two
-/// roundings.
+/// What an element's product may be off by in a score of queries and keys of up to 2, beyond the rounding of both to bf16: six
+/// deviations of all roundings, over the root of the width. Floats are rounded after each addition, to a partial sum that has
+/// grown as the root of how many there are; some tiers make whole numbers of both sides, of which as many squares as columns do
+/// not run over 31 bits, and add them up exactly.
 pub(crate) fn half_step_of_score(tier: Tier, width: usize) -> f64 {
+    /// Of numbers that are drawn from -2 to 2.
+    const PRODUCT_DEVIATION: f64 = 4.0 / 3.0;
+    let width = width as f64;
     if !tier.multiplies_whole_numbers() {
-        return 0.0;
+        let half_step = f64::from(f32::EPSILON) / 2.0;
+        return 6.0 * PRODUCT_DEVIATION * half_step * (width / 6.0).sqrt();
     }
-    let step = 2.0 / (f64::from(i32::MAX) / width as f64).sqrt();
+    let step = 2.0 / (f64::from(i32::MAX) / width).sqrt();
     6.0 * 2_f64.sqrt() * 1.15 * step / 12_f64.sqrt()
 }
 
