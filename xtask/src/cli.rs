@@ -114,7 +114,7 @@ pub(crate) struct EmulateArgs {
 pub(crate) enum EmulatedCpu {
     /// AVX-512
     SkylakeX,
-    /// AVX-512 and VNNI
+    /// AVX-512 and VNNI. Needs Linux 6.12
     IceLake,
     /// AVX-512, VNNI and bf16, tiles in software. Needs Linux 6.12; Bochs 3.0 reads wrong numbers in vcvtne2ps2bf16
     SapphireRapids,

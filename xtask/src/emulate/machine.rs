@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -15,6 +18,11 @@ use crate::console;
 const BIOS: [&str; 2] = ["/usr/share/bochs/BIOS-bochs-latest", "/usr/local/share/bochs/BIOS-bochs-latest"];
 const VIDEO_BIOS: [&str; 2] =
     ["/usr/share/vgabios/vgabios.bin", "/usr/local/share/bochs/VGABIOS-lgpl-latest"];
+
+/// How long until the first test begins: ten to thirty seconds on a core of 2021.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long until the next has ended: the longest takes four minutes there.
+const TEST_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// What is needed to boot.
 #[derive(Debug)]
@@ -115,10 +123,20 @@ fn listen(child: &mut Child) -> Result<Option<u32>> {
     };
     // Debian's Bochs has a debugger, which waits for leave to begin; one without ignores this.
     stdin.write_all(b"c\n").and_then(|()| stdin.flush()).context("speak to the emulator")?;
+    let lines = lines_of(stdout)?;
     let mut has_begun = false;
-    for line in BufReader::new(stdout).split(b'\n') {
-        let line = line.context("listen to the machine")?;
-        let line = String::from_utf8_lossy(&line);
+    loop {
+        let line = match lines.recv_timeout(if has_begun { TEST_TIMEOUT } else { BOOT_TIMEOUT }) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if has_begun => {
+                bail!("the tests have said nothing for {} s", TEST_TIMEOUT.as_secs())
+            }
+            Err(RecvTimeoutError::Timeout) => bail!(
+                "no test has begun within {} s: does this Linux boot on this CPU? (--kernel; 6.12 does)",
+                BOOT_TIMEOUT.as_secs()
+            ),
+        };
         if let Some(code) = code_of(&line) {
             return Ok(Some(code));
         }
@@ -128,7 +146,18 @@ fn listen(child: &mut Child) -> Result<Option<u32>> {
             console::say(line.trim_end());
         }
     }
-    Ok(None)
+}
+
+/// What is said, line by line, read in a thread of its own until there is no more or nobody listens.
+fn lines_of(stdout: ChildStdout) -> Result<Receiver<String>> {
+    let (sender, lines) = channel();
+    let read = move || {
+        let said = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+        let mut said = said.map(|line| String::from_utf8_lossy(&line).into_owned());
+        while said.next().is_some_and(|line| sender.send(line).is_ok()) {}
+    };
+    thread::Builder::new().name("machine".to_owned()).spawn(read).context("start a thread")?;
+    Ok(lines)
 }
 
 /// The code of the tests whose end `line` tells.
