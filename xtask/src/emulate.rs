@@ -9,7 +9,7 @@ mod image;
 mod machine;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -40,11 +40,11 @@ pub(crate) fn run(workspace: &Workspace, args: &EmulateArgs) -> Result<ExitCode>
 
 /// Builds the test programs of kernels.
 fn programs(workspace: &Workspace, folder: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("cargo")
+    let output = workspace
+        .cargo()
         .args(["test", "--release", "--package", "kernels", "--no-run", "--target", TARGET])
         .args(["--message-format", "json-render-diagnostics", "--target-dir"])
         .arg(folder)
-        .current_dir(workspace.root())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
